@@ -1,0 +1,1 @@
+"""Settings: frozen pydantic models. Imports nothing of ours."""

@@ -1,0 +1,39 @@
+"""What an engine is: rows and readings in, rows advanced and an output. The pipeline knows engines only by this interface.
+
+An engine is pure: equal rows and readings give equal bytes, whatever the batch. It owns no rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+#: The fields every row begins with, in any engine's `row_dtype`.
+HEADER: list[tuple[str, str]] = [
+    ("applied_offset", "<i8"),  # offset of the record of the last applied reading
+    ("applied_index", "<i4"),  # its position in that record
+    ("count", "<i8"),  # readings applied since the row started
+    ("last_time_ms", "<i8"),  # time of the last applied reading
+    ("version", "<u8"),  # `version_number` of the model version that made hidden and cell
+]
+
+
+class Readings(NamedTuple):
+    """B readings of B different rows, aligned with them. The engine only reads these arrays."""
+
+    values: np.ndarray  # float64 (B, C), NaN is missing
+    time_ms: np.ndarray  # int64 (B,)
+    offset: np.ndarray  # int64 (B,)
+    index: np.ndarray  # int32 (B,)
+    fresh: np.ndarray  # bool (B,): start the row as if the stream had never been seen
+
+
+class Engine(Protocol):
+    """Advances rows by one reading each."""
+
+    row_dtype: np.dtype[Any]  # structured, begins with HEADER
+
+    def step(self, rows: np.ndarray, readings: Readings) -> Any:
+        """Advance each row by its reading, in place, and return the output that `daemon.codec.encode` turns into bytes."""
+        ...
