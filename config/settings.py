@@ -1,0 +1,317 @@
+"""Settings of recurd: one frozen pydantic model a section, from a TOML file, `RECURD_SECTION__KEY` variables and `--set`.
+
+`load` merges the three in rising order and turns every mistake into one sentence that names the key, the value and the
+remedy. `EngineSettings` is the part that forecasts depend on: it is written into every epoch in full.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+ENV_PREFIX = "RECURD_"
+
+
+class SettingsError(Exception):
+    """Wrong settings or usage: exit code 2. The message names the key, the value and the remedy."""
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class KafkaSettings(Section):
+    """How the daemon reaches Kafka and what it promises there."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="comma-separated host:port list")
+    client: Literal["kafka-python"] = Field("kafka-python", description="the client library")
+    group_id: str = Field("recurd", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="consumer group; prefix of our topics")
+    instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$", description="static membership: one name a process")
+    delivery: Literal["exactly_once", "at_least_once"] = Field("exactly_once", description="see docs/guarantees.md")
+    poll_interval_ms: int = Field(50, ge=0, le=5000, description="least time between two commits under low load, ms")
+    max_poll_records: int = Field(5000, ge=1, le=100_000, description="most records of one poll")
+    session_timeout_ms: int = Field(45_000, ge=6000, le=1_800_000, description="a silent member is dropped after this, ms")
+    transaction_timeout_ms: int = Field(10_000, ge=4000, le=900_000, description="the broker aborts a dead owner's transaction, ms")
+    start: str = Field("earliest", description="first start: earliest | latest | an RFC 3339 time")
+    on_gap: Literal["fail", "skip"] = Field("fail", description="records are gone that a restore needs: refuse, or go on without")
+    create_topics: bool = Field(True, description="create missing topics")
+    replication_factor: int = Field(-1, ge=-1, le=32767, description="of created topics; -1: the broker's default")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="transport")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="SASL mechanism")
+    sasl_username: str | None = Field(None, description="SASL user")
+    sasl_password: SecretStr | None = Field(None, description="SASL password; better by variable or sasl_password_file")
+    sasl_password_file: Path | None = Field(None, description="file with the SASL password")
+    ssl_cafile: Path | None = Field(None, description="CA certificates, PEM")
+    ssl_certfile: Path | None = Field(None, description="client certificate, PEM")
+    ssl_keyfile: Path | None = Field(None, description="client key, PEM")
+
+    @field_validator("start")
+    @classmethod
+    def _start(cls, value: str) -> str:
+        if value not in ("earliest", "latest"):
+            parse_time_ms(value)
+        return value
+
+
+class TopicSettings(Section):
+    """Topic names; all but the input default to `<group_id>.<name>`."""
+
+    readings: str = Field("readings", pattern=r"^[A-Za-z0-9._-]{1,249}$", description="input topic")
+    forecasts: str = Field("", description="output topic; default <group_id>.forecasts")
+    state: str = Field("", description="changelog; default <group_id>.state")
+    models: str = Field("", description="weights; default <group_id>.models")
+    epochs: str = Field("", description="epoch log; default <group_id>.epochs")
+    dead_letters: str = Field("", description="unusable records; default <group_id>.dead-letters")
+
+
+class InputSettings(Section):
+    """How a record becomes readings, and what is done with late and future ones. Part of every epoch."""
+
+    format: Literal["json"] = Field("json", description="record format")
+    stream: str = Field("stream", min_length=1, description="dotted path of the stream id; absent: the record's key")
+    time: str = Field("time", min_length=1, description="dotted path of the time; absent: the record's timestamp")
+    value: str = Field("value", min_length=1, description="dotted path of the value, where a reading has one")
+    values: dict[str, str] = Field(default_factory=dict, description="channel name -> dotted path, where a reading has several")
+    max_bytes: int = Field(1_048_576, ge=64, description="larger record values are dead letters, bytes")
+    max_elements: int = Field(1000, ge=1, le=100_000, description="most readings in one record")
+    max_gap_s: float = Field(86_400.0 * 7, gt=0, le=4_000_000, description="a longer silence starts the stream afresh, s")
+    max_ahead_s: float = Field(3600.0, gt=0, description="a reading further after its record's timestamp is a dead letter, s")
+    on_late: Literal["drop", "dead-letter"] = Field("drop", description="late and duplicate readings")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channel names in order; `("value",)` for single-valued readings."""
+        return tuple(self.values) or ("value",)
+
+
+class NetworkSettings(Section):
+    """The network's shape. Part of every epoch."""
+
+    kind: Literal["forecaster", "chain"] = Field("forecaster", description="forecaster; chain hashes its input (audits and tests)")
+    cell: Literal["lstm"] = Field("lstm", description="recurrent cell")
+    hidden: int = Field(64, ge=8, le=1024, multiple_of=8, description="width of hidden and cell")
+    layers: int = Field(1, ge=1, le=8, description="stacked layers")
+    horizon: int = Field(24, ge=1, le=512, description="leads forecast, in sampling intervals")
+    levels: tuple[float, ...] = Field((0.1, 0.5, 0.9), description="quantile levels, rising, with 0.5")
+    context: int = Field(128, ge=16, le=4096, multiple_of=8, description="readings kept in the row's window")
+    targets: tuple[str, ...] = Field((), description="channels to forecast; empty: all")
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if 0.5 not in value or sorted(set(value)) != list(value) or not all(0 < q < 1 for q in value):
+            raise ValueError("must rise, lie between 0 and 1, and contain 0.5, such as [0.1, 0.5, 0.9]")
+        return value
+
+
+class ModelSettings(NetworkSettings):
+    """The network's shape, and where first weights come from."""
+
+    weights: Path | None = Field(None, description="published as the first model version when `models` is empty")
+
+    def network(self) -> NetworkSettings:
+        """The part that forecasts depend on: without the file the weights came from."""
+        return NetworkSettings(**self.model_dump(exclude={"weights"}))
+
+
+class StateSettings(Section):
+    """Checkpoints and limits of the state."""
+
+    checkpoint_interval_s: float = Field(10.0, ge=0.1, le=3600, description="a partition's changed rows go to the changelog this often, s")
+    checkpoint_readings: int = Field(200_000, ge=1, description="... and after at most this many of its readings")
+    max_streams_per_partition: int = Field(250_000, ge=1, le=50_000_000, description="least recently seen streams are evicted beyond")
+    on_new_arithmetic: Literal["accept", "refuse"] = Field("accept", description="another CPU or engine version: a new epoch, or exit 78")
+
+
+class OutputSettings(Section):
+    """What is emitted. Part of every epoch."""
+
+    emit_every: int = Field(1, ge=1, description="emit every n-th forecast of a stream")
+
+
+class RetrainSettings(Section):
+    """The side worker (a later release)."""
+
+    enabled: bool = Field(False, description="supervise the side worker")
+
+
+class HttpSettings(Section):
+    """The HTTP port: /metrics, /livez, /readyz."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(9464, ge=0, le=65535, description="port; 0: any free one")
+
+
+class LogSettings(Section):
+    """Log lines."""
+
+    format: Literal["text", "json"] = Field("text", description="text or one JSON object a line")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+
+class WatchdogSettings(Section):
+    """The watchdog ends a hung process."""
+
+    timeout_s: float = Field(30.0, ge=1, le=3600, description="no progress of the loop for this long: stacks, exit 75, s")
+
+
+class EngineSettings(Section):
+    """All that a forecast depends on besides the log and the weights: written into every epoch in full."""
+
+    input: InputSettings = InputSettings()
+    model: NetworkSettings = NetworkSettings()
+    max_streams_per_partition: int = 250_000
+    emit_every: int = 1
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channel names in order."""
+        return self.input.channels
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Channels that are forecast, in order."""
+        return self.model.targets or self.channels
+
+
+class Settings(Section):
+    """Everything."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    input: InputSettings = InputSettings()
+    model: ModelSettings = ModelSettings()
+    state: StateSettings = StateSettings()
+    output: OutputSettings = OutputSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
+
+    @model_validator(mode="after")
+    def _targets_are_channels(self) -> Settings:
+        unknown = [name for name in self.model.targets if name not in self.input.channels]
+        if unknown:
+            raise ValueError(f"model.targets names {unknown[0]!r}, which is no channel of input.values {list(self.input.channels)}")
+        return self
+
+    def topic(self, name: str) -> str:
+        """The name of topic `readings`, `forecasts`, `state`, `models`, `epochs` or `dead_letters`."""
+        return getattr(self.topics, name) or f"{self.kafka.group_id}.{name.replace('_', '-')}"
+
+    def engine(self) -> EngineSettings:
+        """The part that forecasts depend on."""
+        return EngineSettings(
+            input=self.input,
+            model=self.model.network(),
+            max_streams_per_partition=self.state.max_streams_per_partition,
+            emit_every=self.output.emit_every,
+        )
+
+
+def parse_time_ms(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 time; a time without a zone is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a file, then `RECURD_SECTION__KEY` variables, then `section.key=value` overrides.
+
+    Raises:
+        SettingsError: With one sentence for the first mistake.
+    """
+    merged = _read_file(path) if path else {}
+    for key, text in _from_environ(environ):
+        _put(merged, key, text, f"variable {ENV_PREFIX}{key.upper().replace('.', '__')}")
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {override!r} has no value: write --set section.key=value, such as --set kafka.group_id=plant-7.")
+        _put(merged, key.strip(), text.strip(), f"--set {override}")
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The settings file {str(path)!r} cannot be read ({error.strerror}): check --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {str(path)!r} is not TOML ({error}): mend that line.") from None
+
+
+def _from_environ(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """`RECURD_KAFKA__GROUP_ID=x` as `("kafka.group_id", "x")`; other variables are not ours."""
+    found = []
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            found.append((name.removeprefix(ENV_PREFIX).lower().replace("__", "."), environ[name]))
+    return found
+
+
+def _put(merged: dict[str, Any], key: str, text: str, origin: str) -> None:
+    """Set `section.key` (or `section.key.name` for a table) to a TOML value, or to the text itself where it is none."""
+    *parents, leaf = key.split(".")
+    if not parents or not all(re.fullmatch(r"[A-Za-z0-9_-]+", part) for part in (*parents, leaf)):
+        raise SettingsError(f"{origin} names no section and key: write section.key, such as kafka.group_id.")
+    table = merged
+    for part in parents:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{origin} looks inside {part!r}, which is a single value: name the key itself.")
+    table[leaf] = _value(text)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake as one sentence: key, value, what is wrong, remedy."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"Unknown setting {key}: {_nearest(key)}"
+    if not key:
+        return f"{str(first['ctx']['error'])}: name one of those, or remove it."
+    shown = "(hidden)" if "password" in key else json.dumps(first["input"], default=str)
+    wrong = first["msg"].removeprefix("Value error, ")
+    return f"Setting {key} = {shown} is not valid: {wrong[:1].lower()}{wrong[1:]}.{_help(key)}"
+
+
+def known_keys() -> dict[str, str]:
+    """`section.key` -> description, of every setting, in the order of the models."""
+    keys = {}
+    for name, section in Settings.model_fields.items():
+        for key, value in section.default.__class__.model_fields.items():
+            keys[f"{name}.{key}"] = value.description or ""
+    return keys
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else "remove it, or see `recurd config show` for all keys."
+
+
+def _help(key: str) -> str:
+    description = known_keys().get(".".join(key.split(".")[:2]))
+    return f" It means: {description}." if description else ""
