@@ -37,3 +37,21 @@ class Engine(Protocol):
     def step(self, rows: np.ndarray, readings: Readings) -> Any:
         """Advance each row by its reading, in place, and return the output that `daemon.codec.encode` turns into bytes."""
         ...
+
+
+class QuantileForecasts(NamedTuple):
+    """What the forecaster puts out for B rows, in sensor units; new arrays, the caller owns them."""
+
+    quantiles: np.ndarray  # float64 (B, T, K, Q), non-decreasing along Q
+    interval_ms: np.ndarray  # int64 (B,), the running median of the gaps; 0 while unknown
+    anomaly_score: np.ndarray  # float64 (B,), -log10 of the tail probability of the reading; NaN where it was not forecast
+    warming: np.ndarray  # bool (B,), the scale has not settled
+    model_error: np.ndarray  # float64 (B, T, L), |reading - median| / spread by ladder lead; NaN where none was due
+    naive_error: np.ndarray  # float64 (B, T, L), |reading - last value| / spread of the same pairs
+    covered: np.ndarray  # float64 (B, T, L), 1 inside the outermost interval, 0 outside; NaN where none was due
+
+
+class ChainDigests(NamedTuple):
+    """What the chain engine puts out for B rows."""
+
+    digests: np.ndarray  # uint8 (B, 32)
