@@ -5,6 +5,7 @@ An engine is pure: equal rows and readings give equal bytes, whatever the batch.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,11 +13,16 @@ import numpy as np
 #: The fields every row begins with, in any engine's `row_dtype`.
 HEADER: list[tuple[str, str]] = [
     ("applied_offset", "<i8"),  # offset of the record of the last applied reading
-    ("applied_index", "<i4"),  # its position in that record
-    ("count", "<i8"),  # readings applied since the row started
+    ("applied_index", "<i8"),  # its position in that record
+    ("count", "<i8"),  # readings applied since the row started; 0 is no stream
     ("last_time_ms", "<i8"),  # time of the last applied reading
     ("version", "<u8"),  # `version_number` of the model version that made hidden and cell
 ]
+
+
+def version_number(model_version: str) -> int:
+    """The 64 bits by which a row names its model version."""
+    return int.from_bytes(hashlib.sha256(model_version.encode()).digest()[:8], "little")
 
 
 class Readings(NamedTuple):
@@ -25,7 +31,7 @@ class Readings(NamedTuple):
     values: np.ndarray  # float64 (B, C), NaN is missing
     time_ms: np.ndarray  # int64 (B,)
     offset: np.ndarray  # int64 (B,)
-    index: np.ndarray  # int32 (B,)
+    index: np.ndarray  # int64 (B,)
     fresh: np.ndarray  # bool (B,): start the row as if the stream had never been seen
 
 

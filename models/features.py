@@ -1,0 +1,332 @@
+"""What a row learns from a reading before the network sees it: the one code path of serving and of training.
+
+`observe` scores and clears due forecasts, moves scale and interval, shifts the window, and gives the network's inputs;
+`schedule` stores the new forecast where a rung of the ladder is free; `window_features` gives the inputs of the row's own window.
+
+Everything is elementwise, exactly rounded arithmetic over B rows (architecture 3), so a row's result does not depend on the
+batch. Constants come from Python's math module. B rows, C channels, T targets, W window, R rungs, Q levels, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from config.settings import EngineSettings
+from models.engine import Readings
+from models.layout import GAP_UNIT, RECENT_GAPS, ladder
+
+#: Half-life of level and spread, in readings: a week of hourly data.
+SCALE_HALF_LIFE = 168
+#: Readings until a new stream's scale counts as settled.
+WARMING_READINGS = 32
+#: Features are clipped to this many spreads, window differences to the second.
+FEATURE_CLIP = 8.0
+WINDOW_CLIP = 12.0
+#: A first reading alone says nothing of the spread: this share of its magnitude is assumed.
+FIRST_SPREAD = 0.02
+#: The spread is mean absolute deviation times this (the standard deviation of a normal distribution).
+SPREAD_PER_DEVIATION = 1.25
+#: The window's float32 differences are taken from a new anchor when a reading is this many spreads away from it.
+ANCHOR_REACH = 1024.0
+#: Weight of the newest error in the running errors of a rung.
+ERROR_RATE = 1 / 16
+#: Step of the quantile tracker, in running errors of the rung (Gibbs and Candes 2021; the P part of conformal PID, 2023).
+CALIBRATION_RATE = 0.05
+#: Anomaly scores end here.
+MOST_ANOMALOUS = 99.0
+
+_SCALE_RATE = 1 - 2 ** (-1 / SCALE_HALF_LIFE)
+_MINUTES = 24 * 60
+_HOURS = 7 * 24
+_MINUTE_MS = 60_000
+_HOUR_MS = 3_600_000
+
+
+def _circle(steps: int) -> np.ndarray:
+    """sin and cos of `steps` equal angles, float32 (steps, 2)."""
+    angles = [2 * math.pi * step / steps for step in range(steps)]
+    return np.array([(math.sin(angle), math.cos(angle)) for angle in angles], np.float32)
+
+
+_DAY = _circle(_MINUTES)
+_WEEK = _circle(_HOURS)
+
+
+def feature_count(engine: EngineSettings) -> int:
+    """Width F of the network's input: features padded with zeros to a multiple of 16 (architecture 3)."""
+    return -(-(3 * len(engine.channels) + 5) // 16) * 16
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """The constants that `observe` needs, worked out once from the settings."""
+
+    engine: EngineSettings
+    rungs: np.ndarray = field(init=False)  # int64 (R,) leads
+    levels: np.ndarray = field(init=False)  # float32 (Q,)
+    targets: np.ndarray = field(init=False)  # int64 (T,) channels that are forecast
+    features: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        put = object.__setattr__
+        put(self, "rungs", np.array(ladder(engine.model.horizon), np.int64))
+        put(self, "levels", np.array(engine.model.levels, np.float32))
+        put(self, "targets", np.array([engine.channels.index(name) for name in engine.targets], np.int64))
+        put(self, "features", feature_count(engine))
+
+    @property
+    def median(self) -> int:
+        """Index of level 0.5."""
+        return self.engine.model.levels.index(0.5)
+
+
+class Observation(NamedTuple):
+    """What a reading brought: the network's inputs, and how the pending forecasts did."""
+
+    features: np.ndarray  # float32 (B, F)
+    windows: np.ndarray  # float32 (B, T, W), differences to the newest reading in spreads, clipped, newest (0) last
+    newest: np.ndarray  # float64 (B, T), the reading, or the model's own median where it is missing
+    spread: np.ndarray  # float64 (B, T)
+    anomaly_score: np.ndarray  # float64 (B,)
+    model_error: np.ndarray  # float64 (B, T, R), NaN where no forecast was due
+    naive_error: np.ndarray  # float64 (B, T, R)
+    covered: np.ndarray  # float64 (B, T, R)
+
+
+def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observation:
+    """Advance all of a row but hidden and cell by its reading, in place.
+
+    Args:
+        shape: The settings' constants.
+        rows: Structured (B,), rows of `models.layout.row_dtype`; changed in place.
+        readings: B readings, in time after their rows' last.
+
+    Returns:
+        The network's inputs and the scores of the forecasts that were due.
+    """
+    _start(rows, readings)
+    gap_ms = np.where(rows["count"] > 0, readings.time_ms - rows["last_time_ms"], 0)  # (B,)
+    _move_interval(rows, gap_ms)
+    missing = np.isnan(readings.values)  # (B, C)
+    scores = _score(shape, rows, readings, missing)
+    values = np.where(missing, _expected(shape, rows, readings), readings.values)  # (B, C)
+    _move_scale(rows, values, missing)
+    _move_anchor(shape, rows, values)
+    previous = rows["anchor"] + rows["window"][:, :, -1]  # (B, C)
+    _shift_window(rows, values, missing, gap_ms)
+    rows["count"] += 1
+    rows["last_time_ms"] = readings.time_ms
+    rows["applied_offset"] = readings.offset
+    rows["applied_index"] = readings.index
+    features = _features(shape, rows, values, previous, missing, rows["gap_units"][:, -1], readings.time_ms)
+    spread = spread_of(rows)[:, shape.targets]  # (B, T)
+    return Observation(features, _windows(shape, rows, spread), values[:, shape.targets], spread, *scores)
+
+
+def spread_of(rows: np.ndarray) -> np.ndarray:
+    """The unit of scaled numbers, in sensor units, float64 (B, C): never zero."""
+    floor = np.maximum(np.abs(rows["level"]) * 1e-9, 1e-12)
+    return np.maximum(rows["spread"] * SPREAD_PER_DEVIATION, floor)
+
+
+def _start(rows: np.ndarray, readings: Readings) -> None:
+    """Rows whose reading starts them afresh: all zero, but for scale and anchor at the reading."""
+    fresh = readings.fresh
+    if not fresh.any():
+        return
+    first = readings.values[fresh]
+    started = np.zeros(len(first), rows.dtype)
+    started["anchor"] = started["level"] = first
+    started["spread"] = np.abs(first) * FIRST_SPREAD
+    rows[fresh] = started
+
+
+def _move_interval(rows: np.ndarray, gap_ms: np.ndarray) -> None:
+    """The interval is the median (the lower one of two) of the last gaps."""
+    known = rows["count"] > 0
+    gaps = rows["gaps_ms"]  # (B, RECENT_GAPS), zeros first
+    shifted = np.concatenate([gaps[:, 1:], gap_ms[:, None].astype(np.uint32)], axis=1)
+    gaps[known] = shifted[known]
+    n = np.minimum(rows["count"], RECENT_GAPS)  # gaps known, (B,)
+    middle = RECENT_GAPS - n + np.maximum(n - 1, 0) // 2
+    ordered = np.sort(gaps, axis=1)
+    interval = np.take_along_axis(ordered, np.minimum(middle, RECENT_GAPS - 1)[:, None], axis=1)[:, 0]
+    rows["interval_ms"] = np.where(known, interval, 0)
+
+
+def _score(shape: FeatureShape, rows: np.ndarray, readings: Readings, missing: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Score the pending forecasts that this reading answers, calibrate by them, and free their rungs and the expired ones."""
+    due = rows["due_ms"]  # (B, R)
+    twice_late = 2 * (readings.time_ms[:, None] - due)
+    interval = rows["interval_ms"][:, None]
+    answered = (due > 0) & (np.abs(twice_late) <= interval)  # (B, R)
+    absent = missing[:, shape.targets]  # (B, T)
+    scored = answered[:, None, :] & ~absent[:, :, None]  # (B, T, R)
+    reading = (np.where(missing, rows["anchor"], readings.values) - rows["anchor"])[:, shape.targets, None]  # (B, T, 1)
+    spread = spread_of(rows)[:, shape.targets, None]  # (B, T, 1)
+    pending = rows["pending"].astype(np.float64)  # (B, T, R, Q)
+    miss = reading - pending[..., shape.median]
+    model_error = np.where(scored, np.abs(miss) / spread, np.nan)
+    naive_error = np.where(scored, np.abs(reading - rows["pending_naive"]) / spread, np.nan)
+    inside = (reading >= pending[..., 0]) & (reading <= pending[..., -1])
+    covered = np.where(scored, inside, np.nan)
+    anomaly = _anomaly(shape, miss[..., 0], pending[:, :, 0], spread[..., 0], scored[:, :, 0])
+    _calibrate(shape, rows, reading, pending, model_error, naive_error, scored)
+    due[answered | (twice_late > interval)] = 0
+    return anomaly, model_error, naive_error, covered
+
+
+def _anomaly(
+    shape: FeatureShape, miss: np.ndarray, pending: np.ndarray, spread: np.ndarray, scored: np.ndarray
+) -> np.ndarray:
+    """-log10 of the reading's tail probability, were the tails beyond the outermost quantiles exponential; NaN if unknown."""
+    lowest, highest = shape.engine.model.levels[0], shape.engine.model.levels[-1]
+    above = (pending[..., -1] - pending[..., shape.median]).clip(1e-9 * spread)
+    below = (pending[..., shape.median] - pending[..., 0]).clip(1e-9 * spread)
+    per_width_above, per_width_below = -math.log10(2 * min(1 - highest, 0.25)), -math.log10(2 * min(lowest, 0.25))
+    score = np.where(miss >= 0, miss / above * per_width_above, -miss / below * per_width_below)
+    score = np.where(scored, np.minimum(score, MOST_ANOMALOUS), -1.0).max(axis=1)  # the most surprising target
+    return np.where(score >= 0, score, np.nan)
+
+
+def _calibrate(
+    shape: FeatureShape,
+    rows: np.ndarray,
+    reading: np.ndarray,
+    pending: np.ndarray,
+    model_error: np.ndarray,
+    naive_error: np.ndarray,
+    scored: np.ndarray,
+) -> None:
+    """Move running errors and the quantile tracker; the median is left to the network."""
+    for name, error in (("model_error", model_error), ("naive_error", naive_error)):
+        running = rows[name].astype(np.float64)  # (B, T, R)
+        moved = np.where(running == 0, error, running + ERROR_RATE * (error - running))
+        rows[name] = np.where(scored, moved, running)
+    step = CALIBRATION_RATE * np.minimum(rows["model_error"].astype(np.float64), FEATURE_CLIP)[..., None]  # (B, T, R, 1)
+    push = shape.levels.astype(np.float64) - (reading[..., None] <= pending)  # (B, T, R, Q)
+    push[..., shape.median] = 0
+    limit = 4 * FEATURE_CLIP
+    moved = (rows["calibration"] + step * push).clip(-limit, limit)
+    rows["calibration"] = np.where(scored[..., None], moved, rows["calibration"])
+
+
+def _expected(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> np.ndarray:
+    """What stands in for a missing value, (B, C): the median forecast for this time where there is one, else the last value."""
+    last = rows["anchor"] + rows["window"][:, :, -1]  # (B, C)
+    one_step = (rows["gap_units"][:, -1] > 0) & (rows["count"] > 1)  # a forecast was made
+    near = 2 * (readings.time_ms - rows["last_time_ms"]) <= 3 * rows["interval_ms"]
+    forecast = rows["anchor"][:, shape.targets] + rows["pending"][:, :, 0, shape.median]  # (B, T)
+    expected = last.copy()
+    expected[:, shape.targets] = np.where((one_step & near)[:, None], forecast, last[:, shape.targets])
+    return expected
+
+
+def _move_scale(rows: np.ndarray, values: np.ndarray, missing: np.ndarray) -> None:
+    """Running mean and mean absolute deviation; the first readings weigh 1/n, so that a new stream settles fast."""
+    rate = np.maximum(1 / (rows["count"] + 1.0), _SCALE_RATE)[:, None]  # (B, 1)
+    away = values - rows["level"]
+    seen = ~missing & (rows["count"] > 0)[:, None]
+    rows["spread"] = np.where(seen, rows["spread"] + rate * (np.abs(away) - rows["spread"]), rows["spread"])
+    rows["level"] = np.where(seen, rows["level"] + rate * away, rows["level"])
+
+
+def _move_anchor(shape: FeatureShape, rows: np.ndarray, values: np.ndarray) -> None:
+    """Take the window's differences from the reading itself where it lies far from the anchor (float32 has 24 bits)."""
+    far = np.abs(values - rows["anchor"]) > ANCHOR_REACH * spread_of(rows)  # (B, C)
+    if not far.any():
+        return
+    shift = np.where(far, rows["anchor"] - values, 0.0)  # (B, C)
+    rows["window"] += shift[:, :, None]
+    rows["pending"] += shift[:, shape.targets, None, None]
+    rows["pending_naive"] += shift[:, shape.targets, None]
+    rows["anchor"] = np.where(far, values, rows["anchor"])
+
+
+def _shift_window(rows: np.ndarray, values: np.ndarray, missing: np.ndarray, gap_ms: np.ndarray) -> None:
+    """Age the window by one and put the reading in at its newest end."""
+    interval = np.maximum(rows["interval_ms"], 1)
+    units = ((2 * GAP_UNIT * gap_ms + interval) // (2 * interval)).clip(1, 65535)
+    for name, newest in (("window", values - rows["anchor"]), ("missing", missing), ("gap_units", units)):
+        column = rows[name]
+        column[..., :-1] = column[..., 1:]
+        column[..., -1] = newest
+
+
+def _features(
+    shape: FeatureShape,
+    rows: np.ndarray,
+    values: np.ndarray,
+    previous: np.ndarray,
+    missing: np.ndarray,
+    gap_units: np.ndarray,
+    time_ms: np.ndarray,
+) -> np.ndarray:
+    """The network's input for one reading of each row, float32 (B, F).
+
+    Place, step and mask of each channel; then the gap as (g - 1) / (g + 1) in intervals; time of day and of week on circles.
+    """
+    channels = values.shape[1]
+    spread = spread_of(rows)
+    features = np.zeros((len(rows), shape.features), np.float32)
+    features[:, :channels] = ((values - rows["level"]) / spread).clip(-FEATURE_CLIP, FEATURE_CLIP)
+    features[:, channels : 2 * channels] = ((values - previous) / spread).clip(-FEATURE_CLIP, FEATURE_CLIP)
+    features[:, 2 * channels : 3 * channels] = missing
+    gap = gap_units.astype(np.float64)
+    features[:, 3 * channels] = (gap - GAP_UNIT) / (gap + GAP_UNIT)
+    features[:, 3 * channels + 1 : 3 * channels + 3] = _DAY[time_ms // _MINUTE_MS % _MINUTES]
+    features[:, 3 * channels + 3 : 3 * channels + 5] = _WEEK[time_ms // _HOUR_MS % _HOURS]
+    return features
+
+
+def _windows(shape: FeatureShape, rows: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """The window of each target as differences to its newest reading in spreads, clipped, float32 (B, T, W)."""
+    window = rows["window"][:, shape.targets]  # (B, T, W), a copy
+    window -= window[:, :, -1:].copy()
+    window *= (1 / spread).astype(np.float32)[:, :, None]
+    return window.clip(-WINDOW_CLIP, WINDOW_CLIP, out=window)
+
+
+def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of each row's own window, at today's scale, oldest first.
+
+    Returns:
+        features: float32 (W, B, F). Times are counted back from the last reading by the stored gaps.
+        valid: bool (W, B), False for the part of a young row's window that holds no reading.
+    """
+    window = rows["window"].astype(np.float64) + rows["anchor"][:, :, None]  # (B, C, W)
+    length = window.shape[2]
+    gaps_ms = rows["gap_units"] * rows["interval_ms"][:, None] // GAP_UNIT  # (B, W)
+    after = np.zeros_like(gaps_ms)
+    after[:, :-1] = np.cumsum(gaps_ms[:, :0:-1], axis=1)[:, ::-1]
+    time_ms = rows["last_time_ms"][:, None] - after
+    features = np.empty((length, len(rows), shape.features), np.float32)
+    for i in range(length):
+        values, previous = window[:, :, i], window[:, :, max(i - 1, 0)]
+        gap_units = rows["gap_units"][:, i].clip(1)
+        features[i] = _features(shape, rows, values, previous, rows["missing"][:, :, i] > 0, gap_units, time_ms[:, i])
+    valid = length - np.arange(length)[:, None] <= rows["count"][None, :]  # (W, B)
+    return features, valid
+
+
+def schedule(shape: FeatureShape, rows: np.ndarray, quantiles: np.ndarray, newest: np.ndarray) -> None:
+    """Keep the forecast of every free rung of the ladder until it is due.
+
+    Args:
+        shape: The settings' constants.
+        rows: Structured (B,), after `observe`; changed in place.
+        quantiles: float64 (B, T, K, Q) in sensor units.
+        newest: float64 (B, T), the readings the forecasts start from.
+    """
+    free = (rows["due_ms"] == 0) & (rows["interval_ms"] > 0)[:, None]  # (B, R)
+    due = rows["last_time_ms"][:, None] + shape.rungs * rows["interval_ms"][:, None]
+    rows["due_ms"] = np.where(free, due, rows["due_ms"])
+    anchor = rows["anchor"][:, shape.targets]  # (B, T)
+    pending = quantiles[:, :, shape.rungs - 1] - anchor[:, :, None, None]  # (B, T, R, Q)
+    rows["pending"] = np.where(free[:, None, :, None], pending, rows["pending"])
+    rows["pending_naive"] = np.where(free[:, None, :], (newest - anchor)[:, :, None], rows["pending_naive"])
