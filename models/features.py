@@ -241,10 +241,14 @@ def _move_anchor(shape: FeatureShape, rows: np.ndarray, values: np.ndarray) -> N
     far = np.abs(values - rows["anchor"]) > ANCHOR_REACH * spread_of(rows)  # (B, C)
     if not far.any():
         return
-    shift = np.where(far, rows["anchor"] - values, 0.0)  # (B, C)
-    rows["window"] += shift[:, :, None]
-    rows["pending"] += shift[:, shape.targets, None, None]
-    rows["pending_naive"] += shift[:, shape.targets, None]
+    shift = rows["anchor"] - values  # (B, C)
+    of_targets = np.s_[:, shape.targets]
+    for name, moves, by in (
+        ("window", far[:, :, None], shift[:, :, None]),
+        ("pending", far[of_targets][:, :, None, None], shift[of_targets][:, :, None, None]),
+        ("pending_naive", far[of_targets][:, :, None], shift[of_targets][:, :, None]),
+    ):  # only where far: adding 0.0 elsewhere would turn -0.0 into 0.0 and make a row depend on its neighbours
+        rows[name] = np.where(moves, rows[name] + by, rows[name])
     rows["anchor"] = np.where(far, values, rows["anchor"])
 
 

@@ -1,0 +1,45 @@
+"""From an epoch to the engine that computes it: weights by version, one engine per settings and version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daemon.epochs import Epoch
+from daemon.errors import StateError
+from models import artifacts
+from models.chain import Chain
+from models.engine import Engine
+from models.forecaster import NAIVE, Forecaster
+from models.networks import NaiveNetwork, Network
+
+
+class Engines:
+    """Makes engines from epochs; `weights` maps model versions to artifact bytes and may grow."""
+
+    def __init__(self, weights: Mapping[str, bytes]) -> None:
+        self._weights = weights
+        self._made: dict[tuple[str, str], Engine] = {}
+
+    def __call__(self, epoch: Epoch) -> Engine:
+        """The engine of an epoch.
+
+        Raises:
+            StateError: Its weights are not there.
+            ArtifactError: They cannot be used.
+        """
+        if epoch.engine.model.kind == "chain":
+            return Chain(epoch.to_bytes())
+        key = (epoch.model_version, epoch.engine.model_dump_json())
+        if key not in self._made:
+            self._made[key] = Forecaster(epoch.engine, self._network(epoch), epoch.model_version)
+        return self._made[key]
+
+    def _network(self, epoch: Epoch) -> Network | NaiveNetwork:
+        if epoch.model_version == NAIVE:
+            return NaiveNetwork(epoch.engine)
+        if epoch.model_version not in self._weights:
+            raise StateError(
+                f"the weights of model version {epoch.model_version}, which partition {epoch.partition} used from offset "
+                f"{epoch.first_offset} on, are not here: give the weights file, or restore the models topic."
+            )
+        return artifacts.load(self._weights[epoch.model_version], epoch.engine)[0]

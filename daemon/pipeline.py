@@ -1,0 +1,198 @@
+"""One partition's path from records to messages: decode, batch, gather, step, scatter, encode. No I/O, no clock, no Kafka.
+
+The daemon, catch-up, replay, tests and benchmarks all run this object. Its state is a function of the records it was given
+and of its epochs; how the records were cut into calls changes no byte.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from daemon import codec
+from daemon.batch import Batch, Batcher
+from daemon.epochs import Epoch, epoch_at
+from daemon.errors import BadRecord
+from daemon.records import DeadLetter, Message, Reading, Record
+from models.engine import Engine, QuantileForecasts, Readings
+from models.table import StateTable
+
+#: Rows gathered, stepped and scattered together: the network's tile.
+PART_ROWS = 256
+
+Stage = Callable[[str], AbstractContextManager[Any]]
+
+
+@dataclass
+class Outcome:
+    """What became of some records: every reading is a forecast, a dead letter, or counted in `drops`."""
+
+    forecasts: list[Message] = field(default_factory=list)  # in log order
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    drops: Counter[str] = field(default_factory=Counter)
+    stepped: int = 0  # readings that advanced a row
+    parts: int = 0  # calls of step
+    evicted: int = 0
+    scores: Scores | None = None
+
+
+@dataclass
+class Scores:
+    """Sums over the forecasts that came due, by target and rung (T, R): for metrics and reports, never for forecasts."""
+
+    pairs: np.ndarray
+    model: np.ndarray  # sum of |reading - median| / spread
+    naive: np.ndarray  # sum of |reading - last value| / spread
+    covered: np.ndarray
+
+    @classmethod
+    def of(cls, output: QuantileForecasts) -> Scores:
+        """Sums over one step's output."""
+        sums = (np.nansum(column, axis=0) for column in (output.model_error, output.naive_error, output.covered))
+        return cls(np.sum(~np.isnan(output.model_error), axis=0), *sums)
+
+    def __add__(self, other: Scores) -> Scores:
+        return Scores(
+            self.pairs + other.pairs, self.model + other.model, self.naive + other.naive, self.covered + other.covered
+        )
+
+
+class Pipeline:
+    """Records of one partition in, messages out.
+
+    Args:
+        partition: The input partition.
+        epochs: Its epochs, by rising first offset; the records given must not lie before the first.
+        engine_for: Makes the engine of an epoch.
+        table: The restored table, or None to start empty.
+        born: First offset of the epoch that emptied or renumbered that table.
+        next_offset: Where a restored table stands; decides its epoch.
+        stage: Called with a stage's name around the stage, for timing.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        epochs: Sequence[Epoch],
+        engine_for: Callable[[Epoch], Engine],
+        *,
+        table: StateTable | None = None,
+        born: int | None = None,
+        next_offset: int | None = None,
+        stage: Stage = lambda _name: nullcontext(),
+    ) -> None:
+        self.partition = partition
+        self.epochs = list(epochs)
+        self.next_offset = epochs[0].first_offset if next_offset is None else next_offset
+        self.epoch = self._epoch_before(self.next_offset) if table is not None else epoch_at(epochs, self.next_offset)
+        self._engine_for = engine_for
+        self._engine = engine_for(self.epoch)
+        self._stage = stage
+        self.table = table or StateTable(self._engine.row_dtype, self.epoch.engine.max_streams_per_partition)
+        self.born = self.epoch.first_offset if born is None else born
+        self._use(self.epoch)
+
+    def process(self, records: Sequence[Record]) -> Outcome:
+        """Run records through the partition's state, in order; they must follow those given before."""
+        outcome = Outcome()
+        for epoch, part in groupby(records, key=lambda record: epoch_at(self.epochs, record.offset)):
+            self.begin(epoch)
+            self._run(list(part), outcome)
+        if records:
+            self.next_offset = records[-1].offset + 1
+        return outcome
+
+    def begin(self, epoch: Epoch) -> None:
+        """Go on under another epoch: rows of another layout are gone, rows beyond a smaller cap too."""
+        if epoch == self.epoch:
+            return
+        self.epoch = epoch
+        self._engine = self._engine_for(epoch)
+        cap = epoch.engine.max_streams_per_partition
+        if self._engine.row_dtype != self.table.dtype:
+            self.table, self.born = StateTable(self._engine.row_dtype, cap), epoch.first_offset
+        elif len(self.table) > cap:
+            self.table, self.born = self.table.shrunk(cap), epoch.first_offset
+        self._use(epoch)
+
+    def _epoch_before(self, offset: int) -> Epoch:
+        """The epoch under which a table that stands at `offset` was made."""
+        earlier = [epoch for epoch in self.epochs if epoch.first_offset < offset]
+        return earlier[-1] if earlier else epoch_at(self.epochs, offset)
+
+    def _use(self, epoch: Epoch) -> None:
+        self.table.slots.capacity = epoch.engine.max_streams_per_partition
+        self._decoder = codec.Decoder(epoch.engine.input)
+        self._batcher = Batcher(epoch.engine, self.table.slots)
+
+    def _run(self, records: Sequence[Record], outcome: Outcome) -> None:
+        with self._stage("decode"):
+            decoded = self._decode(records, outcome)
+        with self._stage("batch"):
+            batch = self._batcher.batch(decoded)
+            self.table.reserve()
+        outcome.dead_letters += batch.dead_letters
+        outcome.drops += batch.drops
+        outcome.evicted += batch.evicted
+        outcome.stepped += len(batch)
+        outcome.forecasts += self._advance(batch, outcome)
+
+    def _decode(self, records: Sequence[Record], outcome: Outcome) -> list[tuple[Record, list[Reading]]]:
+        decoded = []
+        for record in records:
+            try:
+                decoded.append((record, self._decoder.decode(record)))
+            except BadRecord as bad:
+                outcome.dead_letters.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
+        return decoded
+
+    def _advance(self, batch: Batch, outcome: Outcome) -> list[Message]:
+        """Step every admitted reading and encode what is emitted, in log order."""
+        messages: list[Message | None] = [None] * len(batch)
+        columns, slots = batch.readings(), np.array(batch.slots, np.int64)
+        for part in batch.parts(PART_ROWS):
+            readings = Readings(*(column[part] for column in columns))
+            with self._stage("gather"):
+                rows = self.table.gather(slots[part])
+            with self._stage("step"):
+                output = self._engine.step(rows, readings)
+            with self._stage("scatter"):
+                self.table.scatter(slots[part], rows)
+            with self._stage("encode"):
+                self._encode(batch, part, rows, output, messages)
+            outcome.parts += 1
+            if isinstance(output, QuantileForecasts):
+                scores = Scores.of(output)
+                outcome.scores = scores if outcome.scores is None else outcome.scores + scores
+        emitted = [message for message in messages if message is not None]
+        outcome.drops["thinned"] += len(batch) - len(emitted)
+        return emitted
+
+    def _encode(self, batch: Batch, part: np.ndarray, rows: np.ndarray, output: Any, messages: list[Message | None]) -> None:
+        every = self.epoch.engine.emit_every
+        if every > 1:
+            emits = (rows["count"] - 1) % every == 0  # (B,)
+            part = part[emits]
+            output = type(output)(*(column[emits] for column in output))
+        positions = part.tolist()
+        streams = [batch.streams[i] for i in positions]
+        times_ms = [batch.times_ms[i] for i in positions]
+        engine = self.epoch.engine
+        values = codec.encode(output, streams, times_ms, engine.targets, engine.model.levels, self.epoch.model_version)
+        for i, stream, value in zip(positions, streams, values, strict=True):
+            source = codec.source_header(self.partition, batch.offsets[i], batch.indexes[i])
+            messages[i] = Message(stream.encode(), value, (("source", source),))
+
+
+def by_partition(records: Sequence[Record]) -> Iterator[tuple[int, list[Record]]]:
+    """Records of several partitions, each partition's in order."""
+    parts: dict[int, list[Record]] = {}
+    for record in records:
+        parts.setdefault(record.partition, []).append(record)
+    yield from parts.items()
