@@ -6,11 +6,11 @@ and of its epochs; how the records were cut into calls changes no byte.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -63,16 +63,24 @@ class Scores:
         )
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint gives back: a table and where it stands."""
+
+    table: StateTable
+    born: int  # first offset of the epoch that emptied or renumbered the table
+    epoch: Epoch  # the epoch that made it
+    next_offset: int
+
+
 class Pipeline:
     """Records of one partition in, messages out.
 
     Args:
         partition: The input partition.
-        epochs: Its epochs, by rising first offset; the records given must not lie before the first.
+        epochs: Its epochs, by rising first offset; the records given must not lie before the first. May grow.
         engine_for: Makes the engine of an epoch.
-        table: The restored table, or None to start empty.
-        born: First offset of the epoch that emptied or renumbered that table.
-        next_offset: Where a restored table stands; decides its epoch.
+        restored: A restored table; None starts empty at the first record.
         stage: Called with a stage's name around the stage, for timing.
     """
 
@@ -81,32 +89,40 @@ class Pipeline:
         partition: int,
         epochs: Sequence[Epoch],
         engine_for: Callable[[Epoch], Engine],
-        *,
-        table: StateTable | None = None,
-        born: int | None = None,
-        next_offset: int | None = None,
+        restored: Restored | None = None,
         stage: Stage = lambda _name: nullcontext(),
     ) -> None:
         self.partition = partition
         self.epochs = list(epochs)
-        self.next_offset = epochs[0].first_offset if next_offset is None else next_offset
-        self.epoch = self._epoch_before(self.next_offset) if table is not None else epoch_at(epochs, self.next_offset)
+        self.epoch = restored.epoch if restored else self.epochs[0]
+        self.next_offset = restored.next_offset if restored else self.epoch.first_offset
         self._engine_for = engine_for
         self._engine = engine_for(self.epoch)
         self._stage = stage
-        self.table = table or StateTable(self._engine.row_dtype, self.epoch.engine.max_streams_per_partition)
-        self.born = self.epoch.first_offset if born is None else born
+        cap = self.epoch.engine.max_streams_per_partition
+        self.table = restored.table if restored else StateTable(self._engine.row_dtype, cap)
+        self.born = restored.born if restored else self.epoch.first_offset
         self._use(self.epoch)
 
     def process(self, records: Sequence[Record]) -> Outcome:
         """Run records through the partition's state, in order; they must follow those given before."""
         outcome = Outcome()
-        for epoch, part in groupby(records, key=lambda record: epoch_at(self.epochs, record.offset)):
+        for epoch, part in self._by_epoch(records):
             self.begin(epoch)
-            self._run(list(part), outcome)
+            self._run(part, outcome)
         if records:
             self.next_offset = records[-1].offset + 1
         return outcome
+
+    def _by_epoch(self, records: Sequence[Record]) -> Iterator[tuple[Epoch, Sequence[Record]]]:
+        """Cut records where an epoch begins."""
+        first = 0
+        while first < len(records):
+            epoch = epoch_at(self.epochs, records[first].offset)
+            later = [other.first_offset for other in self.epochs if other.first_offset > epoch.first_offset]
+            end = bisect_left(records, later[0], first, key=lambda record: record.offset) if later else len(records)
+            yield epoch, records[first:end]
+            first = end
 
     def begin(self, epoch: Epoch) -> None:
         """Go on under another epoch: rows of another layout are gone, rows beyond a smaller cap too."""
@@ -120,11 +136,6 @@ class Pipeline:
         elif len(self.table) > cap:
             self.table, self.born = self.table.shrunk(cap), epoch.first_offset
         self._use(epoch)
-
-    def _epoch_before(self, offset: int) -> Epoch:
-        """The epoch under which a table that stands at `offset` was made."""
-        earlier = [epoch for epoch in self.epochs if epoch.first_offset < offset]
-        return earlier[-1] if earlier else epoch_at(self.epochs, offset)
 
     def _use(self, epoch: Epoch) -> None:
         self.table.slots.capacity = epoch.engine.max_streams_per_partition
