@@ -13,11 +13,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 ENV_PREFIX = "RECURD_"
+
+#: A topic name, or nothing for the default one.
+OPTIONAL_TOPIC = r"^[A-Za-z0-9._-]{0,249}$"
 
 
 class SettingsError(Exception):
@@ -37,20 +41,26 @@ class KafkaSettings(Section):
     client: Literal["kafka-python"] = Field("kafka-python", description="the client library")
     group_id: str = Field("recurd", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="consumer group; prefix of our topics")
     instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$", description="static membership: one name a process")
-    delivery: Literal["exactly_once", "at_least_once"] = Field("exactly_once", description="see docs/guarantees.md")
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once", description="what a crash may repeat: nothing, or forecasts of one interval"
+    )
     poll_interval_ms: int = Field(50, ge=0, le=5000, description="least time between two commits under low load, ms")
     max_poll_records: int = Field(5000, ge=1, le=100_000, description="most records of one poll")
     session_timeout_ms: int = Field(45_000, ge=6000, le=1_800_000, description="a silent member is dropped after this, ms")
-    transaction_timeout_ms: int = Field(10_000, ge=4000, le=900_000, description="the broker aborts a dead owner's transaction, ms")
+    transaction_timeout_ms: int = Field(
+        10_000, ge=4000, le=900_000, description="a dead owner's transaction is aborted after, ms"
+    )
     start: str = Field("earliest", description="first start: earliest | latest | an RFC 3339 time")
     on_gap: Literal["fail", "skip"] = Field("fail", description="records are gone that a restore needs: refuse, or go on without")
     create_topics: bool = Field(True, description="create missing topics")
-    replication_factor: int = Field(-1, ge=-1, le=32767, description="of created topics; -1: the broker's default")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="transport")
+    replication_factor: int = Field(-1, ge=-1, le=32767, description="replication of created topics; -1: as the broker is set")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="transport to the broker"
+    )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="SASL mechanism")
     sasl_username: str | None = Field(None, description="SASL user")
     sasl_password: SecretStr | None = Field(None, description="SASL password; better by variable or sasl_password_file")
-    sasl_password_file: Path | None = Field(None, description="file with the SASL password")
+    sasl_password_file: Path | None = Field(None, description="file with the SASL password; `load` puts it in sasl_password")
     ssl_cafile: Path | None = Field(None, description="CA certificates, PEM")
     ssl_certfile: Path | None = Field(None, description="client certificate, PEM")
     ssl_keyfile: Path | None = Field(None, description="client key, PEM")
@@ -58,26 +68,61 @@ class KafkaSettings(Section):
     @field_validator("start")
     @classmethod
     def _start(cls, value: str) -> str:
-        if value not in ("earliest", "latest"):
+        if value in ("earliest", "latest"):
+            return value
+        try:
             parse_time_ms(value)
+        except ValueError:
+            raise ValueError("must be earliest, latest or a time such as 2026-11-24T10:00:00Z") from None
         return value
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _bootstrap_servers(cls, value: str) -> str:
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+                raise ValueError('must list host:port, such as "kafka-1:9092,kafka-2:9092"')
+        return value
+
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> KafkaSettings:
+        if self.sasl_password and self.sasl_password_file:
+            raise ValueError("kafka.sasl_password and kafka.sasl_password_file are both set: remove one of them")
+        if self.security_protocol.startswith("SASL_"):
+            for key in ("sasl_mechanism", "sasl_username"):
+                if getattr(self, key) is None:
+                    raise ValueError(f'kafka.security_protocol = "{self.security_protocol}" needs kafka.{key}: set it')
+            if not (self.sasl_password or self.sasl_password_file):
+                raise ValueError(
+                    f'kafka.security_protocol = "{self.security_protocol}" needs a password: '
+                    "set the variable RECURD_KAFKA__SASL_PASSWORD or kafka.sasl_password_file"
+                )
+        elif self.sasl_mechanism:
+            raise ValueError(
+                f'kafka.sasl_mechanism is set, but kafka.security_protocol = "{self.security_protocol}" uses no SASL: '
+                'set it to "SASL_SSL", or remove the mechanism'
+            )
+        if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
+            raise ValueError("kafka.ssl_certfile and kafka.ssl_keyfile go together: set both or neither")
+        return self
 
 
 class TopicSettings(Section):
     """Topic names; all but the input default to `<group_id>.<name>`."""
 
     readings: str = Field("readings", pattern=r"^[A-Za-z0-9._-]{1,249}$", description="input topic")
-    forecasts: str = Field("", description="output topic; default <group_id>.forecasts")
-    state: str = Field("", description="changelog; default <group_id>.state")
-    models: str = Field("", description="weights; default <group_id>.models")
-    epochs: str = Field("", description="epoch log; default <group_id>.epochs")
-    dead_letters: str = Field("", description="unusable records; default <group_id>.dead-letters")
+    forecasts: str = Field("", pattern=OPTIONAL_TOPIC, description="output topic; default <group_id>.forecasts")
+    state: str = Field("", pattern=OPTIONAL_TOPIC, description="changelog; default <group_id>.state")
+    models: str = Field("", pattern=OPTIONAL_TOPIC, description="weights; default <group_id>.models")
+    epochs: str = Field("", pattern=OPTIONAL_TOPIC, description="epoch log; default <group_id>.epochs")
+    dead_letters: str = Field("", pattern=OPTIONAL_TOPIC, description="unusable records; default <group_id>.dead-letters")
 
 
 class InputSettings(Section):
     """How a record becomes readings, and what is done with late and future ones. Part of every epoch."""
 
-    format: Literal["json"] = Field("json", description="record format")
+    format: Literal["json"] = Field("json", description="format of the records")
     stream: str = Field("stream", min_length=1, description="dotted path of the stream id; absent: the record's key")
     time: str = Field("time", min_length=1, description="dotted path of the time; absent: the record's timestamp")
     value: str = Field("value", min_length=1, description="dotted path of the value, where a reading has one")
@@ -88,6 +133,14 @@ class InputSettings(Section):
     max_ahead_s: float = Field(3600.0, gt=0, description="a reading further after its record's timestamp is a dead letter, s")
     on_late: Literal["drop", "dead-letter"] = Field("drop", description="late and duplicate readings")
 
+    @field_validator("values")
+    @classmethod
+    def _values(cls, value: dict[str, str]) -> dict[str, str]:
+        for channel, path in value.items():
+            if not channel or not all(path.split(".")):
+                raise ValueError(f'channel {channel!r} needs a name and a dotted path, such as temp = "values.temp"')
+        return value
+
     @property
     def channels(self) -> tuple[str, ...]:
         """Channel names in order; `("value",)` for single-valued readings."""
@@ -97,7 +150,7 @@ class InputSettings(Section):
 class NetworkSettings(Section):
     """The network's shape. Part of every epoch."""
 
-    kind: Literal["forecaster", "chain"] = Field("forecaster", description="forecaster; chain hashes its input (audits and tests)")
+    kind: Literal["forecaster", "chain"] = Field("forecaster", description="chain only hashes its input, for audits and tests")
     cell: Literal["lstm"] = Field("lstm", description="recurrent cell")
     hidden: int = Field(64, ge=8, le=1024, multiple_of=8, description="width of hidden and cell")
     layers: int = Field(1, ge=1, le=8, description="stacked layers")
@@ -111,6 +164,13 @@ class NetworkSettings(Section):
     def _levels(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if 0.5 not in value or sorted(set(value)) != list(value) or not all(0 < q < 1 for q in value):
             raise ValueError("must rise, lie between 0 and 1, and contain 0.5, such as [0.1, 0.5, 0.9]")
+        return value
+
+    @field_validator("targets")
+    @classmethod
+    def _targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("must name each channel once")
         return value
 
 
@@ -127,10 +187,12 @@ class ModelSettings(NetworkSettings):
 class StateSettings(Section):
     """Checkpoints and limits of the state."""
 
-    checkpoint_interval_s: float = Field(10.0, ge=0.1, le=3600, description="a partition's changed rows go to the changelog this often, s")
-    checkpoint_readings: int = Field(200_000, ge=1, description="... and after at most this many of its readings")
-    max_streams_per_partition: int = Field(250_000, ge=1, le=50_000_000, description="least recently seen streams are evicted beyond")
-    on_new_arithmetic: Literal["accept", "refuse"] = Field("accept", description="another CPU or engine version: a new epoch, or exit 78")
+    checkpoint_interval_s: float = Field(10.0, ge=0.1, le=3600, description="longest time between a partition's checkpoints, s")
+    checkpoint_readings: int = Field(200_000, ge=1, description="most readings of a partition between its checkpoints")
+    max_streams_per_partition: int = Field(250_000, ge=1, le=50_000_000, description="beyond, the least recently seen is evicted")
+    on_new_arithmetic: Literal["accept", "refuse"] = Field(
+        "accept", description="another CPU or engine version: a new epoch, or exit 78"
+    )
 
 
 class OutputSettings(Section):
@@ -202,7 +264,18 @@ class Settings(Section):
     def _targets_are_channels(self) -> Settings:
         unknown = [name for name in self.model.targets if name not in self.input.channels]
         if unknown:
-            raise ValueError(f"model.targets names {unknown[0]!r}, which is no channel of input.values {list(self.input.channels)}")
+            channels = ", ".join(self.input.channels)
+            raise ValueError(f"model.targets names {unknown[0]!r}, which is no channel of input.values: use {channels}")
+        return self
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Settings:
+        taken: dict[str, str] = {}
+        for key in TopicSettings.model_fields:
+            name = self.topic(key)
+            if name in taken:
+                raise ValueError(f"topics.{taken[name]} and topics.{key} are both {name!r}: name another topic in one of them")
+            taken[name] = key
         return self
 
     def topic(self, name: str) -> str:
@@ -230,21 +303,24 @@ def parse_time_ms(text: str) -> int:
 def load(path: Path | None, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> Settings:
     """Settings from a file, then `RECURD_SECTION__KEY` variables, then `section.key=value` overrides.
 
+    A password file is read here, so that `kafka.sasl_password` is all the rest needs to know.
+
     Raises:
         SettingsError: With one sentence for the first mistake.
     """
     merged = _read_file(path) if path else {}
     for key, text in _from_environ(environ):
-        _put(merged, key, text, f"variable {ENV_PREFIX}{key.upper().replace('.', '__')}")
+        _put(merged, key, text, f"The variable {ENV_PREFIX}{key.upper().replace('.', '__')}")
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise SettingsError(f"--set {override!r} has no value: write --set section.key=value, such as --set kafka.group_id=plant-7.")
-        _put(merged, key.strip(), text.strip(), f"--set {override}")
+            raise SettingsError(f"--set {override!r} has no value: write section.key=value, such as kafka.group_id=plant-7.")
+        _put(merged, key.strip(), text.strip(), f"--set {key.strip()}")
     try:
-        return Settings.model_validate(merged)
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
+    return _with_password(settings)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -254,6 +330,23 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read ({error.strerror}): check --config.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file {str(path)!r} is not TOML ({error}): mend that line.") from None
+
+
+def _with_password(settings: Settings) -> Settings:
+    """The settings with `sasl_password` read from `sasl_password_file`, where one is named; a final newline is not part of it."""
+    file = settings.kafka.sasl_password_file
+    if not file:
+        return settings
+    try:
+        password = file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise SettingsError(f"kafka.sasl_password_file = {str(file)!r} cannot be read ({error.strerror}): check it.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"kafka.sasl_password_file = {str(file)!r} is not UTF-8: write the password as UTF-8 text.") from None
+    if not password:
+        raise SettingsError(f"kafka.sasl_password_file = {str(file)!r} is empty: write the password into it.")
+    kafka = settings.kafka.model_copy(update={"sasl_password": SecretStr(password)})
+    return settings.model_copy(update={"kafka": kafka})
 
 
 def _from_environ(environ: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -266,7 +359,7 @@ def _from_environ(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _put(merged: dict[str, Any], key: str, text: str, origin: str) -> None:
-    """Set `section.key` (or `section.key.name` for a table) to a TOML value, or to the text itself where it is none."""
+    """Set `section.key` (or `section.key.name` for a table) to what the text says for that key."""
     *parents, leaf = key.split(".")
     if not parents or not all(re.fullmatch(r"[A-Za-z0-9_-]+", part) for part in (*parents, leaf)):
         raise SettingsError(f"{origin} names no section and key: write section.key, such as kafka.group_id.")
@@ -275,14 +368,39 @@ def _put(merged: dict[str, Any], key: str, text: str, origin: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise SettingsError(f"{origin} looks inside {part!r}, which is a single value: name the key itself.")
-    table[leaf] = _value(text)
+    table[leaf] = _value(text, _field_type(key))
 
 
-def _value(text: str) -> Any:
+def _field_type(key: str) -> Any:
+    """The annotation of `section.key` or of an entry of a table; None for a key that is none."""
+    section, name = key.split(".")[:2]
+    known = Settings.model_fields.get(section)
+    field = type(known.default).model_fields.get(name) if known else None
+    if field is None:
+        return None
+    return str if get_origin(field.annotation) is dict and key.count(".") == 2 else field.annotation
+
+
+def _value(text: str, wanted: Any) -> Any:
+    """Text of a variable or override as a value: as TOML where it is, and where no text is wanted; else as it stands.
+
+    `kafka.group_id=7` and a password of digits stay text; a password is never unquoted.
+    """
+    kinds = alternatives(wanted)
+    if SecretStr in kinds:
+        return text
     try:
-        return tomllib.loads(f"x = {text}")["x"]
+        parsed = tomllib.loads(f"x = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    if set(parsed) != {"x"} or ((str in kinds or Path in kinds) and not isinstance(parsed["x"], str)):
+        return text
+    return parsed["x"]
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; of anything else the annotation itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -291,27 +409,34 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"Unknown setting {key}: {_nearest(key)}"
-    if not key:
-        return f"{str(first['ctx']['error'])}: name one of those, or remove it."
-    shown = "(hidden)" if "password" in key else json.dumps(first["input"], default=str)
-    wrong = first["msg"].removeprefix("Value error, ")
-    return f"Setting {key} = {shown} is not valid: {wrong[:1].lower()}{wrong[1:]}.{_help(key)}"
+    if first["type"] == "value_error" and len(first["loc"]) < 2:  # keys that contradict each other; the message names them
+        return f"{first['ctx']['error']}."
+    shown = "(hidden)" if "password" in key else _shown(first["input"])
+    if len(first["loc"]) == 1:
+        return f"Setting {key} = {shown} is not valid: {key} is a section; write [{key}] and its keys below."
+    wrong = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+    return f"Setting {key} = {shown} is not valid: {wrong[:1].lower()}{wrong[1:]}{_help(key)}."
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def known_keys() -> dict[str, str]:
     """`section.key` -> description, of every setting, in the order of the models."""
     keys = {}
     for name, section in Settings.model_fields.items():
-        for key, value in section.default.__class__.model_fields.items():
+        for key, value in type(section.default).model_fields.items():
             keys[f"{name}.{key}"] = value.description or ""
     return keys
 
 
 def _nearest(key: str) -> str:
     near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else "remove it, or see `recurd config show` for all keys."
+    return f"did you mean {near[0]}?" if near else "remove it, or see `recurd config show --defaults` for all keys."
 
 
 def _help(key: str) -> str:
     description = known_keys().get(".".join(key.split(".")[:2]))
-    return f" It means: {description}." if description else ""
+    return f" ({description})" if description else ""
