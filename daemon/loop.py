@@ -16,13 +16,13 @@ from daemon import blocks, codec, logs
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers.port import Broker, Consumer, Membership, Polled, Producer
 from daemon.epochs import Epoch
-from daemon.errors import Doubt, Fenced, Unreachable
+from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Unreachable
 from daemon.http import Health
 from daemon.metrics import Metrics
 from daemon.pipeline import Outcome
 from daemon.records import Committed, Record
 from daemon.restore import Partition, Restorer
-from daemon.topics import DEFAULT_MESSAGE_BYTES
+from daemon.topics import Topics
 from models.engine import Engine
 
 #: How long an idle turn waits for records.
@@ -37,6 +37,11 @@ BACKOFF_S = (0.5, 10.0)
 log = logs.get("loop")
 
 
+def _as_doubt(error: BrokerError) -> BrokerError:
+    """Whatever went wrong while a transaction was open leaves its fate unknown, but for what retrying cannot help."""
+    return error if isinstance(error, (Doubt, FatalBrokerError)) else Doubt(str(error))
+
+
 class Loop:
     """One process's life between connecting and leaving the group."""
 
@@ -46,10 +51,14 @@ class Loop:
         broker: Broker,
         engine_for: Callable[[Epoch], Engine],
         desired: Callable[[int, int], Epoch],
+        grow: Callable[[], Topics],
         metrics: Metrics,
         health: Health,
         stopping: threading.Event,
     ) -> None:
+        """`grow` looks at the input topic again and makes the others as large."""
+        self._grow = grow
+        self._topics = grow()
         self._settings = settings
         self._broker = broker
         self._metrics = metrics
@@ -143,7 +152,7 @@ class Loop:
         if any(kind == "assigned" for kind, _ in polled.changes):
             self._reclaim(consumer)
         for number in polled.out_of_range:
-            if number in self._partitions or number in self._to_restore:
+            if number in self._partitions:  # not while it restores: its position is set when it is whole
                 self._drop([number])
 
     def _release(self, numbers: Sequence[int], keep: bool) -> None:
@@ -177,6 +186,8 @@ class Loop:
     def _restore(self, consumer: Consumer) -> None:
         if self._to_restore:
             waiting = sorted(self._to_restore)
+            if waiting[-1] >= self._topics.partitions:
+                self._topics = self._grow()
             consumer.pause(waiting)
             self._restorer.add(waiting, consumer)
             self._to_restore.clear()
@@ -208,9 +219,9 @@ class Loop:
             offsets = {p.number: self._offset(p, marks.get(p.number, p.mark)) for p in touched}
             with self._metrics.stage("commit"):
                 producer.commit(offsets, membership)
-        except Doubt:
+        except BrokerError as error:
             self._drop([partition.number for partition in touched])
-            raise
+            raise _as_doubt(error) from error
         for partition in touched:
             self._committed(partition, offsets[partition.number], marks.get(partition.number))
         self._metrics.committed(outcomes, offsets)
@@ -238,7 +249,7 @@ class Loop:
             for key, value, headers in outcome.forecasts:
                 producer.send(topic, number, key, value, headers)
             for letter in outcome.dead_letters:
-                message = codec.dead_letter(*letter, DEFAULT_MESSAGE_BYTES)
+                message = codec.dead_letter(*letter, self._topics.dead_letter_bytes)
                 producer.send(dead_topic, 0, message.key, message.value, message.headers)
 
     def _send_untransacted(self, outcomes: Mapping[int, Outcome]) -> None:
@@ -251,9 +262,9 @@ class Loop:
             with self._metrics.stage("send"):
                 self._send(self._sender, outcomes)
                 self._sender.flush()
-        except Doubt:
+        except BrokerError as error:
             self._drop(list(outcomes))
-            raise
+            raise _as_doubt(error) from error
 
     def _checkpoint(self, producer: Producer, partition: Partition) -> Mark:
         """Send a partition's changed blocks, its mark, and the epoch that starts with it."""

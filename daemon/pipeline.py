@@ -176,7 +176,7 @@ class Pipeline:
             with self._stage("scatter"):
                 self.table.scatter(slots[part], rows)
             with self._stage("encode"):
-                self._encode(batch, part, rows, output, messages)
+                self._encode(batch, part, readings.time_ms, rows, output, messages)
             outcome.parts += 1
             if isinstance(output, QuantileForecasts):
                 scores = Scores.of(output)
@@ -185,17 +185,25 @@ class Pipeline:
         outcome.drops["thinned"] += len(batch) - len(emitted)
         return emitted
 
-    def _encode(self, batch: Batch, part: np.ndarray, rows: np.ndarray, output: Any, messages: list[Message | None]) -> None:
+    def _encode(
+        self,
+        batch: Batch,
+        part: np.ndarray,
+        time_ms: np.ndarray,
+        rows: np.ndarray,
+        output: Any,
+        messages: list[Message | None],
+    ) -> None:
+        """Put the messages of one part's emitted forecasts in their places."""
         every = self.epoch.engine.emit_every
         if every > 1:
             emits = (rows["count"] - 1) % every == 0  # (B,)
-            part = part[emits]
+            part, time_ms = part[emits], time_ms[emits]
             output = type(output)(*(column[emits] for column in output))
         positions = part.tolist()
         streams = [batch.streams[i] for i in positions]
-        times_ms = [batch.times_ms[i] for i in positions]
         engine = self.epoch.engine
-        values = codec.encode(output, streams, times_ms, engine.targets, engine.model.levels, self.epoch.model_version)
+        values = codec.encode(output, streams, time_ms, engine.targets, engine.model.levels, self.epoch.model_version)
         for i, stream, value in zip(positions, streams, values, strict=True):
             source = codec.source_header(self.partition, batch.offsets[i], batch.indexes[i])
             messages[i] = Message(stream.encode(), value, (("source", source),))

@@ -6,6 +6,7 @@ A mismatch is refused at start with the command that mends it. Knows the port's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from config.settings import Settings
 from daemon import logs
@@ -24,8 +25,15 @@ _NUMERIC = ("max.message.bytes",)  # an existing topic may have more
 log = logs.get("topics")
 
 
-def ensure(settings: Settings, admin: Admin) -> int:
-    """Create, grow or check the topics; return the number of input partitions.
+class Topics(NamedTuple):
+    """What the loop must know of the topics."""
+
+    partitions: int  # of the input
+    dead_letter_bytes: int  # largest message that the dead-letter topic takes
+
+
+def ensure(settings: Settings, admin: Admin) -> Topics:
+    """Create, grow or check the topics.
 
     Raises:
         StateError: The input is missing or compacted, or a topic cannot serve; with the remedy.
@@ -50,15 +58,14 @@ def ensure(settings: Settings, admin: Admin) -> int:
     for spec in specs:
         if spec.name in found:
             _check(spec, found[spec.name], admin)
-    return readings.partitions
+    return Topics(readings.partitions, _largest(readings) + DEAD_LETTER_ROOM)
 
 
 def needed(settings: Settings, readings: TopicState) -> list[TopicSpec]:
     """The topics beside the input, as they must be."""
-    largest = int(readings.settings.get("max.message.bytes", DEFAULT_MESSAGE_BYTES))
     compact = {"cleanup.policy": "compact", "max.message.bytes": str(LARGE_MESSAGE_BYTES)}
     changelog = {**compact, "segment.bytes": str(32 * 1024 * 1024), "min.cleanable.dirty.ratio": "0.1"}
-    dead = {"cleanup.policy": "delete", "max.message.bytes": str(largest + DEAD_LETTER_ROOM)}
+    dead = {"cleanup.policy": "delete", "max.message.bytes": str(_largest(readings) + DEAD_LETTER_ROOM)}
     return [
         TopicSpec(settings.topic("forecasts"), readings.partitions, {"cleanup.policy": "delete"}),
         TopicSpec(settings.topic("state"), readings.partitions, changelog),
@@ -66,6 +73,10 @@ def needed(settings: Settings, readings: TopicState) -> list[TopicSpec]:
         TopicSpec(settings.topic("models"), 1, compact),
         TopicSpec(settings.topic("epochs"), 1, {"cleanup.policy": "compact"}),
     ]
+
+
+def _largest(topic: TopicState) -> int:
+    return int(topic.settings.get("max.message.bytes", DEFAULT_MESSAGE_BYTES))
 
 
 def _check(spec: TopicSpec, found: TopicState, admin: Admin) -> None:

@@ -1,0 +1,136 @@
+"""`recurd serve`: wiring only. Start in order, run the loop, end in order, answer with an exit code.
+
+Start: log, HTTP, watchdog, self-check, broker (with backoff), topics, weights, loop. The first signal asks the loop to drain, a
+second one forces.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+from config.settings import Settings
+from daemon import logs, topics, weights
+from daemon.brokers import connect
+from daemon.brokers.port import Broker
+from daemon.engines import Engines
+from daemon.epochs import Epoch
+from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Unreachable
+from daemon.http import Health, HttpServer
+from daemon.loop import BACKOFF_S, Loop
+from daemon.metrics import Metrics
+from daemon.watchdog import Watchdog
+from models import arithmetic
+from models.artifacts import ArtifactError
+from models.layout import ENGINE_VERSION
+
+Made = TypeVar("Made")
+
+log = logs.get("serve")
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal; the exit code says whether a restart helps."""
+    logs.configure(settings.log)
+    metrics = Metrics()
+    health = Health(settings.watchdog.timeout_s)
+    stopping = threading.Event()
+    _catch_signals(stopping)
+    server = HttpServer(settings.http, metrics.registry, health)
+    watchdog = Watchdog(health, settings.watchdog.timeout_s)
+    server.start()
+    watchdog.start()
+    try:
+        return _serve(settings, metrics, health, stopping)
+    finally:
+        watchdog.stop()
+        server.stop()
+
+
+def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event) -> int:
+    metrics.state("starting")
+    try:
+        fingerprint = _self_check(settings)
+        health.beat()
+        loop = _patiently(lambda: _make_loop(settings, fingerprint, metrics, health, stopping), health, stopping)
+        if loop is not None:
+            metrics.state("running")
+            loop.run()
+        metrics.state("draining")
+        log.info("stopped")
+        return 0
+    except (OperatorError, ArtifactError, FatalBrokerError, arithmetic.UnstableArithmetic) as error:
+        log.error("cannot serve", error=type(error).__name__, reason=str(error))
+        code = EXIT_NO_RESTART
+    except Fenced as error:
+        log.error("fenced twice: another process has this identity", reason=str(error))
+        code = EXIT_RESTART
+    metrics.state("failed")
+    return code
+
+
+def _self_check(settings: Settings) -> str:
+    """The arithmetic fingerprint, after the self-check; nothing to check where the engine only hashes."""
+    if settings.model.kind == "chain":
+        return "chain"
+    fingerprint = arithmetic.check(settings.engine())
+    log.info("self-check passed", fingerprint=fingerprint, engine_version=ENGINE_VERSION)
+    return fingerprint
+
+
+def _make_loop(settings: Settings, fingerprint: str, metrics: Metrics, health: Health, stopping: threading.Event) -> Loop:
+    broker = connect(settings)
+    grow = lambda: _ensure_topics(settings, broker)  # noqa: E731
+    first = grow()
+    version, artifacts = weights.load(settings, broker)
+    metrics.model(version, settings.model.kind)
+    health.set("model", True, "")
+    log.info("model in force", version=version, partitions=first.partitions)
+
+    def desired(partition: int, offset: int) -> Epoch:
+        return Epoch(partition, offset, version, settings.engine(), ENGINE_VERSION, fingerprint)
+
+    engine_for = Engines(artifacts)
+    engine_for(desired(0, 0))  # unusable weights are found now
+    return Loop(settings, broker, engine_for, desired, grow, metrics, health, stopping)
+
+
+def _ensure_topics(settings: Settings, broker: Broker) -> topics.Topics:
+    admin = broker.admin()
+    try:
+        return topics.ensure(settings, admin)
+    finally:
+        admin.close()
+
+
+def _patiently(make: Callable[[], Made], health: Health, stopping: threading.Event) -> Made | None:
+    """Try until the broker answers, with backoff; None when told to stop."""
+    pause_s = BACKOFF_S[0]
+    while not stopping.is_set():
+        health.beat()
+        try:
+            return make()
+        except Unreachable as error:
+            log.warning("broker unreachable", reason=str(error), retry_in_s=pause_s)
+            health.set("kafka", False, f"unreachable: {error}")
+            stopping.wait(pause_s)
+            pause_s = min(2 * pause_s, BACKOFF_S[1])
+    return None
+
+
+def _catch_signals(stopping: threading.Event) -> None:
+    """The first SIGTERM or SIGINT asks, the second forces."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            sys.stderr.flush()
+            os._exit(128 + number)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
