@@ -1,0 +1,256 @@
+"""Recordings: the raw log as a file, and CSV files read as if they were one.
+
+A recording is JSON Lines, one line a Kafka record, after one line for every epoch; names that end in `.zst` are zstd. Files
+appear whole or not at all. This room knows files and lines; it knows no broker and does not look into a record's value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import zstandard
+
+from daemon.epochs import Epoch, from_bytes
+from daemon.errors import OperatorError, StateError
+from daemon.records import Record
+
+_CHUNK_BYTES = 1 << 20
+_ZSTD_LEVEL = 3
+
+
+class RecordingError(StateError):
+    """A line that cannot be read. What stands before it is sound and has been given out."""
+
+    def __init__(self, path: Path, line: int, what: str) -> None:
+        super().__init__(f"{path}, line {line}: {what}.")
+        self.line = line
+
+
+class _Base64(msgspec.Struct, forbid_unknown_fields=True):
+    base64: str
+
+
+_Text = str | _Base64 | None
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A Kafka record."""
+
+    partition: int
+    offset: int
+    timestamp: int = -1
+    key: _Text = None
+    value: _Text = None
+    topic: str = ""
+    headers: list[tuple[str, str | _Base64]] = []
+
+
+class _EpochLine(msgspec.Struct, forbid_unknown_fields=True):
+    """Distinguished from `_Line` by its only field."""
+
+    epoch: msgspec.Raw
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_epoch = msgspec.json.Decoder(_EpochLine).decode
+_EPOCH_START = b'{"epoch":'
+
+
+class Writer:
+    """Writes a recording: epochs, then records. A context manager; the file appears under its name when the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = written(path)
+
+    def __enter__(self) -> Writer:
+        self._out = self._file.__enter__()
+        self._records = 0
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._file.__exit__(*failure)
+
+    def write_epoch(self, epoch: Epoch) -> None:
+        """Add an epoch, before the first record."""
+        if self._records:
+            raise ValueError("epochs come before records in a recording")
+        self._out.write(_EPOCH_START + epoch.to_bytes() + b"}\n")
+
+    def write(self, record: Record) -> None:
+        """Add a record. Within a partition offsets must rise."""
+        headers = [(name, _text(value)) for name, value in record.headers]
+        line = _Line(
+            record.partition,
+            record.offset,
+            record.timestamp_ms,
+            _text_or_none(record.key),
+            _text_or_none(record.value),
+            record.topic,
+            headers,
+        )
+        self._out.write(_encode(line) + b"\n")
+        self._records += 1
+
+
+class Recording:
+    """A recording to read. `epochs` are read at once; iterating gives the records, from the start each time.
+
+    Raises:
+        OperatorError: The file cannot be opened.
+        RecordingError: A line cannot be read; while iterating, after the records before it were given.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.epochs: dict[int, list[Epoch]] = {}
+        for number, line in lines(path):
+            if not line.startswith(_EPOCH_START):
+                break
+            self._add_epoch(number, line)
+
+    def __iter__(self) -> Iterator[Record]:
+        last: dict[int, int] = {}
+        for number, line in lines(self.path):
+            if line.startswith(_EPOCH_START):
+                if last:
+                    raise RecordingError(self.path, number, "an epoch after the first record: move it up")
+                continue
+            record = self._record(number, line)
+            if record.offset <= last.get(record.partition, -1):
+                what = (
+                    f"offset {record.offset} of partition {record.partition} follows {last[record.partition]}: offsets must rise"
+                )
+                raise RecordingError(self.path, number, what)
+            last[record.partition] = record.offset
+            yield record
+
+    def _add_epoch(self, number: int, line: bytes) -> None:
+        try:
+            epoch = from_bytes(bytes(_decode_epoch(line).epoch))
+        except msgspec.MsgspecError as error:
+            raise RecordingError(self.path, number, f"the epoch cannot be read ({error})") from None
+        except StateError as error:
+            raise RecordingError(self.path, number, str(error)) from None
+        known = self.epochs.setdefault(epoch.partition, [])
+        if known and epoch.first_offset <= known[-1].first_offset:
+            raise RecordingError(self.path, number, f"the epochs of partition {epoch.partition} do not rise by first offset")
+        known.append(epoch)
+
+    def _record(self, number: int, line: bytes) -> Record:
+        try:
+            read = _decode_line(line)
+            key, value = _raw_or_none(read.key), _raw_or_none(read.value)
+            headers = tuple((name, _raw(text)) for name, text in read.headers)
+        except (msgspec.MsgspecError, UnicodeError, binascii.Error) as error:
+            raise RecordingError(self.path, number, f"no record can be read from it ({error}); was the file cut?") from None
+        if read.partition < 0 or read.offset < 0:
+            raise RecordingError(self.path, number, "partition and offset cannot be negative")
+        return Record(read.topic or self.path.name, read.partition, read.offset, read.timestamp, key, value, headers)
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is CSV rather than a recording, by its name; `.zst` may follow."""
+    return path.name.removesuffix(".zst").lower().endswith((".csv", ".tsv"))
+
+
+@contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """A new file to write, compressed where the name ends in `.zst`; it takes its name when the block ends without an error."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with _created(part, path) as file:
+            yield file
+            file.flush()
+        os.replace(part, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            part.unlink()
+        raise
+
+
+@contextmanager
+def _created(part: Path, path: Path) -> Iterator[IO[bytes]]:
+    try:
+        raw = part.open("wb")
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be written ({error.strerror}): check the folder.") from None
+    with raw:
+        if path.suffix == ".zst":
+            with zstandard.ZstdCompressor(_ZSTD_LEVEL).stream_writer(raw, closefd=False) as packed:
+                yield packed
+        else:
+            yield raw
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, without their newline, each with its number from 1.
+
+    Raises:
+        OperatorError: The file cannot be opened.
+        RecordingError: Compressed data is damaged or cut; after the whole lines before that were given.
+    """
+    number, rest = 0, b""
+    try:
+        for chunk in _chunks(path):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                number += 1
+                if line and not line.isspace():
+                    yield number, line
+    except zstandard.ZstdError as error:
+        raise RecordingError(path, number + 1, f"the compressed data is damaged ({error})") from None
+    if rest and not rest.isspace():
+        yield number + 1, rest
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read ({error.strerror}): check the name.") from None
+    with raw:
+        read = iter(lambda: raw.read(_CHUNK_BYTES), b"")
+        yield from _unpacked(read) if path.suffix == ".zst" else read
+
+
+def _unpacked(read: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompressed data of one frame after another; a missing end is an error, which the library's own reader passes over."""
+    whole = True
+    for packed in read:
+        while packed:
+            if whole:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(packed)
+            whole, packed = frame.eof, frame.unused_data
+    if not whole:
+        raise zstandard.ZstdError("it ends too early")
+
+
+def _text_or_none(data: bytes | None) -> _Text:
+    return None if data is None else _text(data)
+
+
+def _text(data: bytes) -> str | _Base64:
+    """Text where the bytes are UTF-8, else base64."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _Base64(base64.b64encode(data).decode())
+
+
+def _raw_or_none(text: _Text) -> bytes | None:
+    return None if text is None else _raw(text)
+
+
+def _raw(text: str | _Base64) -> bytes:
+    return text.encode() if isinstance(text, str) else base64.b64decode(text.base64, validate=True)

@@ -1,0 +1,202 @@
+"""Recordings: what is written is read back, and what cannot be read is named by its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from config.settings import EngineSettings
+from daemon.epochs import Epoch
+from daemon.errors import OperatorError
+from daemon.recording import Recording, RecordingError, Writer, is_csv, written
+from daemon.records import Record
+
+NAMES = ("log.jsonl", "log.jsonl.zst")
+EPOCHS = [
+    Epoch(0, 0, "naive", EngineSettings(), 1, "f"),
+    Epoch(0, 9, "v1", EngineSettings(), 1, "f"),
+    Epoch(3, 5, "v1", EngineSettings(), 1, "f"),
+]
+RECORDS = [
+    Record(
+        "readings", 0, 7, 1_700_000_000_000, b"pump-7", '{"value":"é"}'.encode(), (("source", b"0,1,2"), ("raw", b"\xff\x00"))
+    ),
+    Record("readings", 3, 5, -1, None, None),
+    Record("readings", 0, 9, 0, b"\xff", b"", ()),
+    Record("readings", 0, 10, 0, b"", b"\xc3", (("", b""),)),
+]
+
+
+def write(path: Path) -> Path:
+    with Writer(path) as writer:
+        for epoch in EPOCHS:
+            writer.write_epoch(epoch)
+        for record in RECORDS:
+            writer.write(record)
+    return path
+
+
+def line_after(records: Iterator[Record], expected: list[Record]) -> RecordingError:
+    """What is raised after exactly these records."""
+    assert list(islice(records, len(expected))) == expected
+    with pytest.raises(RecordingError) as caught:
+        next(records)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recording_gives_records_and_epochs_back(tmp_path: Path, name: str) -> None:
+    """Records come back whole and in order, bytes that are no text too, with the epochs of each partition."""
+    recording = Recording(write(tmp_path / name))
+    assert list(recording) == RECORDS
+    assert recording.epochs == {0: EPOCHS[:2], 3: EPOCHS[2:]}
+
+
+def test_iterating_starts_over(tmp_path: Path) -> None:
+    """A recording can be read twice."""
+    recording = Recording(write(tmp_path / "log.jsonl"))
+    assert list(recording) == list(recording)
+
+
+def test_lines_are_plain_json(tmp_path: Path) -> None:
+    """A stranger reads a recording with any JSON parser: text as text, other bytes as base64."""
+    lines = [json.loads(line) for line in write(tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["epoch"]["model_version"] == "naive"
+    assert lines[3] == {
+        "partition": 0, "offset": 7, "timestamp": 1_700_000_000_000, "key": "pump-7", "value": '{"value":"é"}',
+        "topic": "readings", "headers": [["source", "0,1,2"], ["raw", {"base64": "/wA="}]],
+    }  # fmt: skip
+
+
+def test_a_strangers_lines_are_read(tmp_path: Path) -> None:
+    """Only partition and offset are required; blank lines and a missing last newline do not matter."""
+    path = tmp_path / "log.jsonl"
+    path.write_text('\n{"partition": 0, "offset": 1, "value": "x"}\r\n\n{"offset": 2, "partition": 0, "timestamp": 5}')
+    assert list(Recording(path)) == [Record("log.jsonl", 0, 1, -1, None, b"x"), Record("log.jsonl", 0, 2, 5, None, None)]
+
+
+def test_an_empty_recording_has_nothing(tmp_path: Path) -> None:
+    """No lines are no records and no error."""
+    (tmp_path / "log.jsonl").touch()
+    assert list(Recording(tmp_path / "log.jsonl")) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_failed_writing_leaves_nothing(tmp_path: Path, name: str) -> None:
+    """A recording appears whole or not at all; an older one of its name stays as it was."""
+    (tmp_path / name).write_text("older")
+    with pytest.raises(ValueError, match="epochs come"), Writer(tmp_path / name) as writer:  # noqa: PT012 - the first line must work
+        writer.write(RECORDS[0])
+        writer.write_epoch(EPOCHS[0])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
+
+
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+    """A folder that does not exist is the operator's to mend."""
+    with (
+        pytest.raises(OperatorError, match=r"no/log\.jsonl cannot be written \(No such file or directory\)"),
+        written(tmp_path / "no/log.jsonl"),
+    ):
+        pass
+
+
+def test_absent_file_is_named() -> None:
+    """A file that is not there is the operator's to mend."""
+    with pytest.raises(OperatorError, match=r"absent\.jsonl cannot be read \(No such file or directory\)"):
+        Recording(Path("absent.jsonl"))
+
+
+def test_epoch_after_a_record_is_refused(tmp_path: Path) -> None:
+    """Epochs stand at the top: the writer holds to it, the reader names the line."""
+    path = tmp_path / "log.jsonl"
+    with Writer(path) as writer:
+        writer.write(RECORDS[0])
+        with pytest.raises(ValueError, match="epochs come before records"):
+            writer.write_epoch(EPOCHS[0])
+    path.write_bytes(path.read_bytes() + b'{"epoch":{}}\n')
+    assert line_after(iter(Recording(path)), RECORDS[:1]).line == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"partition": 0, "offset": 5', "was the file cut"),
+        ("no json", "no record can be read"),
+        ('{"offset": 50}', "missing required field `partition`"),
+        ('{"partition": 0, "offset": "50"}', "no record can be read"),
+        ('{"partition": 0, "offset": 50, "volume": 1}', "unknown field `volume`"),
+        ('{"partition": 0, "offset": 50, "value": 1}', "no record can be read"),
+        ('{"partition": 0, "offset": 50, "value": {"base64": "*"}}', "no record can be read"),
+        ('{"partition": 0, "offset": 50, "value": "\\ud800"}', "no record can be read"),
+        ('{"partition": 0, "offset": -1}', "cannot be negative"),
+        ('{"partition": 0, "offset": 10}', "offset 10 of partition 0 follows 10"),
+        ('{"partition": 0, "offset": 9}', "offset 9 of partition 0 follows 10"),
+    ],
+)
+def test_corrupt_line_is_named(tmp_path: Path, line: str, what: str) -> None:
+    """A bad line is named by its number after all lines before it were read."""
+    path = write(tmp_path / "log.jsonl")
+    path.write_text(path.read_text() + line + "\n")
+    error = line_after(iter(Recording(path)), RECORDS)
+    assert error.line == len(EPOCHS) + len(RECORDS) + 1
+    assert what in str(error)
+
+
+@pytest.mark.parametrize("epoch", ["{}", '{"partition": 0', EPOCHS[0].to_bytes().decode().replace("64", "63")])
+def test_corrupt_epoch_is_named(tmp_path: Path, epoch: str) -> None:
+    """A bad epoch is named by its line before any record is read under it."""
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"epoch":' + EPOCHS[0].to_bytes().decode() + '}\n{"epoch":' + epoch + "}\n")
+    with pytest.raises(RecordingError, match="line 2: ") as caught:
+        Recording(path)
+    assert caught.value.line == 2
+
+
+def test_epochs_rise(tmp_path: Path) -> None:
+    """Epochs of a partition out of order are refused."""
+    path = tmp_path / "log.jsonl"
+    with Writer(path) as writer:
+        writer.write_epoch(EPOCHS[1])
+        writer.write_epoch(EPOCHS[0])
+    with pytest.raises(RecordingError, match="line 2: the epochs of partition 0 do not rise"):
+        Recording(path)
+
+
+def test_cut_zstd_gives_what_it_holds(tmp_path: Path) -> None:
+    """Compressed data that ends too early is an error even at the end of a line, after the whole lines were given."""
+    path = tmp_path / "log.jsonl.zst"
+    pack = zstandard.ZstdCompressor().compressobj()
+    line = b'{"partition":0,"offset":1}\n'
+    path.write_bytes(pack.compress(line) + pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    error = line_after(iter(Recording(path)), [Record("log.jsonl.zst", 0, 1, -1, None, None)])
+    assert error.line == 2
+    assert "ends too early" in str(error)
+
+
+def test_damaged_zstd_is_named(tmp_path: Path) -> None:
+    """Bytes that are no zstd at all are named, not crashed on."""
+    path = tmp_path / "log.jsonl.zst"
+    path.write_bytes(b"plain text")
+    with pytest.raises(RecordingError, match="line 1: the compressed data is damaged"):
+        Recording(path)
+
+
+def test_zstd_of_several_frames_is_read(tmp_path: Path) -> None:
+    """Compressed files can be joined."""
+    path = tmp_path / "log.jsonl.zst"
+    frames = [zstandard.compress(b'{"partition":0,"offset":%d}\n' % offset) for offset in (1, 2)]
+    path.write_bytes(b"".join(frames))
+    assert [record.offset for record in Recording(path)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.csv", True), ("a.CSV.zst", True), ("a.tsv", True), ("a.jsonl", False), ("csv", False)]
+)
+def test_csv_is_known_by_its_name(name: str, expected: bool) -> None:
+    """The ending says whether a file is CSV."""
+    assert is_csv(Path(name)) is expected
