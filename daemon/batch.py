@@ -29,7 +29,7 @@ class Batch:
     times_ms: list[int] = field(default_factory=list)
     values: list[tuple[float, ...]] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
+    elements: list[int] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     drops: Counter[str] = field(default_factory=Counter)  # late, duplicate, incomplete_start
     evicted: int = 0
@@ -43,7 +43,7 @@ class Batch:
             values=np.array(self.values, np.float64),
             time_ms=np.array(self.times_ms, np.int64),
             offset=np.array(self.offsets, np.int64),
-            index=np.array(self.indexes, np.int64),
+            element=np.array(self.elements, np.int64),
             fresh=np.array(self.fresh, bool),
         )
 
@@ -51,7 +51,7 @@ class Batch:
         """Positions in the batch to step together: at most `size`, of one wave, waves in order."""
         waves = np.array(self.waves, np.int64)
         order = np.argsort(waves, kind="stable")
-        ends = np.cumsum(np.bincount(waves)) if len(waves) else []
+        ends: list[int] = np.cumsum(np.bincount(waves)).tolist() if len(waves) else []
         first = 0
         for end in ends:
             for start in range(first, end, size):
@@ -122,7 +122,7 @@ class Batcher:
         batch.times_ms.append(time_ms)
         batch.values.append(values)
         batch.offsets.append(record.offset)
-        batch.indexes.append(index)
+        batch.elements.append(index)
 
     def _refuse(self, batch: Batch, record: Record, index: int, reason: str) -> None:
         if self._late_is_dead:

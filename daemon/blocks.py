@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -146,6 +146,34 @@ def decode_block(data: bytes, dtype: np.dtype[Any]) -> Block:
             "truncated", f"{len(data) - first} bytes are left for {header.rows} rows of {dtype.itemsize}", header.number
         )
     return Block(header, ids, np.frombuffer(data, dtype, header.rows, first).copy())
+
+
+def living_rows(values: Iterable[bytes], mark: Mark, dtype: np.dtype[Any]) -> tuple[list[str], np.ndarray]:
+    """Ids and rows by slot of the table that a mark names; blocks of another birth or layout are old and passed over.
+
+    Args:
+        values: The newest value of every block key, in any order.
+        mark: The changelog's mark.
+        dtype: The row of the mark's epoch.
+
+    Raises:
+        BlockError: A block is damaged; or reason rows, where blocks that the mark counts are missing.
+    """
+    headers = [(peek_header(value), value) for value in values]
+    living = [
+        (header.number, value) for header, value in headers if (header.born, header.layout) == (mark.born, layout_hash(dtype))
+    ]
+    blocks = [decode_block(value, dtype) for _, value in sorted(living)]
+    filled = [block.header.rows for block in blocks]
+    whole = [block.header.number for block in blocks] == list(range(len(blocks))) and set(filled[:-1]) <= {BLOCK_ROWS}
+    if not whole or sum(filled) != mark.streams:
+        raise BlockError(
+            "rows",
+            f"The changelog holds {sum(filled)} streams in {len(blocks)} blocks where its mark says {mark.streams}: it was cut "
+            "or overwritten. Restore topic `state` from a copy, or take a new kafka.group_id and start cold.",
+        )
+    rows = np.concatenate([block.rows for block in blocks]) if blocks else np.zeros(0, dtype)
+    return [name for block in blocks for name in block.ids], rows
 
 
 def encode_mark(mark: Mark) -> bytes:

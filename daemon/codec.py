@@ -14,7 +14,7 @@ Rules of decode, in the order in which they are checked (the first broken one na
                field has another type. Every channel is required; `null` is a missing value. Booleans are no numbers. Stream ids
                are strings. A `null` stream or time is not an absent one.
    `time`      in the same pass: the time is a string, but no RFC 3339 time.
-   `syntax`    in the same pass: a time or value is a number that no float64 can hold (`1e400`).
+   `syntax`    in the same pass: a field that a setting names, or an element, is a number that no float64 can hold (`1e400`).
 5. Then element by element, in each: `stream_id`, `time`, `value`.
 
 Fields that no setting names are ignored. Where a key repeats in an object, the last one counts, and all must have the type.

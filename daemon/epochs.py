@@ -55,7 +55,7 @@ class Epoch:
         }
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Epoch) and self.to_bytes() == other.to_bytes()
+        return self is other or (isinstance(other, Epoch) and self.to_bytes() == other.to_bytes())
 
     def __hash__(self) -> int:
         return hash(self.to_bytes())

@@ -112,11 +112,14 @@ class Loop:
         outcomes = self._process(polled.records)
         if polled.membership is not None:
             self._commit(producer, outcomes, polled.membership)
+            for number, outcome in outcomes.items():
+                self._metrics.visible(polled.records[number], outcome.times_ms)
         self._publish_gauges(polled, consumer)
 
     def _process(self, records: Mapping[int, Sequence[Record]]) -> dict[int, Outcome]:
         """Run polled records through their partitions; what lies before `emit_from` was sent by an earlier owner."""
         outcomes = {}
+        self._metrics.polled(records)
         for number, polled in records.items():
             partition = self._partitions.get(number)
             if partition is None:
@@ -303,6 +306,7 @@ class Loop:
             log.info("epoch started", partition=partition.number, first_offset=partition.started.first_offset,
                      model_version=partition.started.model_version)  # fmt: skip
             self._metrics.epochs_started.inc()
+            self._metrics.arithmetic_changes.inc(partition.new_arithmetic)
         partition.mark = mark
         partition.started, partition.stale_epochs, partition.stale_blocks = None, (), ()
         partition.readings_since = 0

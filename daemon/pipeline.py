@@ -39,6 +39,8 @@ class Outcome:
     stepped: int = 0  # readings that advanced a row
     parts: int = 0  # calls of step
     evicted: int = 0
+    rebuilt: int = 0  # rows whose hidden and cell were of another model version
+    times_ms: list[int] = field(default_factory=list)  # of the readings that advanced a row
     scores: Scores | None = None
 
 
@@ -152,6 +154,7 @@ class Pipeline:
         outcome.drops += batch.drops
         outcome.evicted += batch.evicted
         outcome.stepped += len(batch)
+        outcome.times_ms += batch.times_ms
         outcome.forecasts += self._advance(batch, outcome)
 
     def _decode(self, records: Sequence[Record], outcome: Outcome) -> list[tuple[Record, list[Reading]]]:
@@ -179,6 +182,7 @@ class Pipeline:
                 self._encode(batch, part, readings.time_ms, rows, output, messages)
             outcome.parts += 1
             if isinstance(output, QuantileForecasts):
+                outcome.rebuilt += int(output.rebuilt.sum())
                 scores = Scores.of(output)
                 outcome.scores = scores if outcome.scores is None else outcome.scores + scores
         emitted = [message for message in messages if message is not None]
@@ -205,7 +209,7 @@ class Pipeline:
         engine = self.epoch.engine
         values = codec.encode(output, streams, time_ms, engine.targets, engine.model.levels, self.epoch.model_version)
         for i, stream, value in zip(positions, streams, values, strict=True):
-            source = codec.source_header(self.partition, batch.offsets[i], batch.indexes[i])
+            source = codec.source_header(self.partition, batch.offsets[i], batch.elements[i])
             messages[i] = Message(stream.encode(), value, (("source", source),))
 
 

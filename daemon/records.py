@@ -43,7 +43,7 @@ class DeadLetter(NamedTuple):
     """A record that could not be used, with who, where and why."""
 
     record: Record
-    index: int  # position of the offending element in the record; 0 for a record that is one object
+    element: int  # position of the offending element in the record; 0 for a record that is one object
     reason: str  # a word of daemon.errors.REASONS: the metric label and the header `error`
     message: str
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,9 @@ class Partition:
     stale_blocks: Sequence[bytes] = ()  # keys of blocks that a cold start left behind; the same
     readings_since: int = 0  # since the mark
     checkpoint_due_s: float = 0.0  # monotonic
+    new_arithmetic: bool = False  # `started` begins because engine version or fingerprint changed
+    restored_blocks: int = 0
+    restored_s: float = 0.0
 
     @property
     def serving(self) -> bool:
@@ -160,6 +163,7 @@ class Restorer:
         past = [epoch for epoch in known if epoch.first_offset <= (job.committed.offset if job.committed else -1)]
         desired = self._desired(number, plan.emit_from)
         started = None if past and epochs.same_forecasts(past[-1], desired) and plan.keep else desired
+        new_arithmetic = self._judge_arithmetic(name, past[-1], desired) if past else False
         valid = [*(epoch for epoch in past if epoch.first_offset < desired.first_offset), desired] if started else past
         if plan.keep and mark:
             restored = self._table(living, mark, valid)
@@ -175,7 +179,25 @@ class Restorer:
         )  # fmt: skip
         stale_epochs = [epoch.key() for epoch in known if epoch.first_offset > desired.first_offset]
         stale_blocks = [] if plan.keep else list(living)
-        return Partition(number, pipeline, plan.emit_from, mark, job.committed, started, stale_epochs, stale_blocks)
+        partition = Partition(number, pipeline, plan.emit_from, mark, job.committed, started, stale_epochs, stale_blocks)
+        partition.new_arithmetic = new_arithmetic
+        partition.restored_blocks, partition.restored_s = len(living), seconds
+        return partition
+
+    def _judge_arithmetic(self, name: str, last: Epoch, desired: Epoch) -> bool:
+        """Whether the bytes of the last epoch cannot be reproduced here: said aloud, and refused by setting."""
+        if epochs.same_arithmetic(last, desired):
+            return False
+        what = (
+            f"{name}: engine version {last.engine_version} with fingerprint {last.fingerprint} made the last epoch, "
+            f"here it is {desired.engine_version} with {desired.fingerprint}: its bytes cannot be reproduced."
+        )
+        if self._settings.state.on_new_arithmetic == "refuse":
+            raise StateError(
+                f'{what} Run it on a machine like the one before, or set state.on_new_arithmetic = "accept" to begin a new epoch.'
+            )
+        log.warning("new arithmetic", partition=desired.partition, reason=what)
+        return True
 
     def _start(self, consumer: Consumer, partition: int, log_range: tuple[int, int]) -> int:
         """Where a first start begins: `kafka.start` as an offset."""
@@ -207,7 +229,7 @@ class Restorer:
         return Restored(table, mark.born, epoch, mark.offset)
 
 
-def _is_living(value: bytes, born: int, dtype: np.dtype) -> bool:  # type: ignore[type-arg]
+def _is_living(value: bytes, born: int, dtype: np.dtype[Any]) -> bool:
     header = blocks.peek_header(value)
     return header.born == born and header.layout == blocks.layout_hash(dtype)
 

@@ -38,10 +38,10 @@ class Chain:
         rows[readings.fresh] = np.zeros((), self.row_dtype)
         for i in range(len(rows)):
             state = rows["digest"][i].tobytes()
-            position = int(readings.offset[i]), int(readings.index[i]), int(readings.time_ms[i])
+            position = int(readings.offset[i]), int(readings.element[i]), int(readings.time_ms[i])
             state = link(state, *position, readings.values[i], self._epoch)
             rows["digest"][i] = np.frombuffer(state, np.uint8)
         rows["count"] += 1
-        rows["applied_offset"], rows["applied_index"] = readings.offset, readings.index
+        rows["applied_offset"], rows["applied_index"] = readings.offset, readings.element
         rows["last_time_ms"] = readings.time_ms
         return ChainDigests(rows["digest"].copy())

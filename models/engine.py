@@ -31,7 +31,7 @@ class Readings(NamedTuple):
     values: np.ndarray  # float64 (B, C), NaN is missing
     time_ms: np.ndarray  # int64 (B,)
     offset: np.ndarray  # int64 (B,)
-    index: np.ndarray  # int64 (B,)
+    element: np.ndarray  # int64 (B,), position in its record
     fresh: np.ndarray  # bool (B,): start the row as if the stream had never been seen
 
 
@@ -55,6 +55,7 @@ class QuantileForecasts(NamedTuple):
     model_error: np.ndarray  # float64 (B, T, L), |reading - median| / spread by ladder lead; NaN where none was due
     naive_error: np.ndarray  # float64 (B, T, L), |reading - last value| / spread of the same pairs
     covered: np.ndarray  # float64 (B, T, L), 1 inside the outermost interval, 0 outside; NaN where none was due
+    rebuilt: np.ndarray  # bool (B,), hidden and cell were of another model version
 
 
 class ChainDigests(NamedTuple):

@@ -122,7 +122,7 @@ def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observ
     rows["count"] += 1
     rows["last_time_ms"] = readings.time_ms
     rows["applied_offset"] = readings.offset
-    rows["applied_index"] = readings.index
+    rows["applied_index"] = readings.element
     features = _features(shape, rows, values, previous, missing, rows["gap_units"][:, -1], readings.time_ms)
     spread = spread_of(rows)[:, shape.targets]  # (B, T)
     return Observation(features, _windows(shape, rows, spread), values[:, shape.targets], spread, *scores)
@@ -131,7 +131,8 @@ def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observ
 def spread_of(rows: np.ndarray) -> np.ndarray:
     """The unit of scaled numbers, in sensor units, float64 (B, C): never zero."""
     floor = np.maximum(np.abs(rows["level"]) * 1e-9, 1e-12)
-    return np.maximum(rows["spread"] * SPREAD_PER_DEVIATION, floor)
+    spread: np.ndarray = np.maximum(rows["spread"] * SPREAD_PER_DEVIATION, floor)
+    return spread
 
 
 def _start(rows: np.ndarray, readings: Readings) -> None:
@@ -222,7 +223,7 @@ def _expected(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> np.n
     one_step = (rows["gap_units"][:, -1] > 0) & (rows["count"] > 1)  # a forecast was made
     near = 2 * (readings.time_ms - rows["last_time_ms"]) <= 3 * rows["interval_ms"]
     forecast = rows["anchor"][:, shape.targets] + rows["pending"][:, :, 0, shape.median]  # (B, T)
-    expected = last.copy()
+    expected: np.ndarray = last.copy()
     expected[:, shape.targets] = np.where((one_step & near)[:, None], forecast, last[:, shape.targets])
     return expected
 

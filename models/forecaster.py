@@ -33,7 +33,6 @@ class Forecaster:
         self.engine = engine
         self.row_dtype = row_dtype(engine)
         self.version = np.uint64(version_number(model_version))
-        self.rebuilt = 0  # rows whose hidden and cell were rebuilt from their window
         self._network = network.eval()
         self._shape = features.FeatureShape(engine)
         self._between = _Interpolation.of(self._shape)
@@ -61,7 +60,7 @@ class Forecaster:
         return QuantileForecasts(*(column[:real] for column in output))
 
     def _step(self, rows: np.ndarray, readings: Readings) -> QuantileForecasts:
-        self._rebuild(rows, readings.fresh)
+        rebuilt = self._rebuild(rows, readings.fresh)
         seen = features.observe(self._shape, rows, readings)
         scaled, hidden, cell = self._network.step(  # (B, T, K, Q), (B, L, H), (B, L, H)
             torch.from_numpy(seen.features), torch.from_numpy(seen.windows), _tensor(rows["hidden"]), _tensor(rows["cell"])
@@ -71,18 +70,22 @@ class Forecaster:
         quantiles = seen.newest[:, :, None, None] + seen.spread[:, :, None, None] * calibrated  # float64
         features.schedule(self._shape, rows, quantiles, seen.newest)
         warming = rows["count"] < features.WARMING_READINGS
-        return QuantileForecasts(quantiles, rows["interval_ms"].copy(), seen.anomaly_score, warming, *seen[5:])
+        return QuantileForecasts(quantiles, rows["interval_ms"].copy(), seen.anomaly_score, warming, *seen[5:], rebuilt)
 
-    def _rebuild(self, rows: np.ndarray, fresh: np.ndarray) -> None:
-        """Give rows of another model version this network's hidden and cell, run over their own window from zero."""
-        stale = (rows["version"] != self.version) & (rows["count"] > 0) & ~fresh  # (B,)
+    def _rebuild(self, rows: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+        """Give rows of another model version this network's hidden and cell, run over their own window from zero.
+
+        Returns:
+            Which rows, bool (B,).
+        """
+        stale: np.ndarray = (rows["version"] != self.version) & (rows["count"] > 0) & ~fresh  # (B,)
         if not stale.any():
-            return
+            return stale
         inputs, valid = features.window_features(self._shape, rows)  # (W, B, F), (W, B)
         hidden, cell = self._network.warm(torch.from_numpy(inputs), torch.from_numpy(valid))  # (B, L, H) each
         for name, value in (("hidden", hidden), ("cell", cell)):
             rows[name] = np.where(stale[:, None, None], value.numpy(), rows[name])
-        self.rebuilt += int(stale.sum())
+        return stale
 
 
 def tiles(count: int) -> Iterator[tuple[slice, int]]:
@@ -138,4 +141,5 @@ class _Interpolation(NamedTuple):
     def __call__(self, by_rung: np.ndarray) -> np.ndarray:
         """(B, T, R, Q) by rung to (B, T, K, Q) by lead, float32."""
         low, high = by_rung[:, :, self.below], by_rung[:, :, self.above]
-        return low + self.weight * (high - low)
+        mixed: np.ndarray = low + self.weight * (high - low)
+        return mixed

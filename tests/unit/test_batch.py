@@ -70,7 +70,7 @@ def test_a_record_from_the_future_is_refused_whole() -> None:
     record = Record("r", 0, 7, T0_MS, None, b"x")
     readings = [Reading("a", T0_MS, (1.0,)), Reading("b", T0_MS + 3_600_001, (1.0,))]
     batch = Batcher(settings(), slots).batch([(record, readings)])
-    assert [(letter.reason, letter.index) for letter in batch.dead_letters] == [("future", 1)]
+    assert [(letter.reason, letter.element) for letter in batch.dead_letters] == [("future", 1)]
     assert len(slots) == 0
 
 
