@@ -1,0 +1,237 @@
+"""What probes and Prometheus see: `/metrics`, `/livez`, `/readyz`. Read only; on threads of its own, which touch no state.
+
+The loop updates a `Health`, this module reads it. A slow or hostile client costs one of a few threads for a few seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from config.settings import HttpSettings
+from daemon import logs
+from daemon.errors import OperatorError
+
+#: A request has this long to arrive whole, and its answer to be taken.
+REQUEST_S = 5.0
+
+#: Requests answered at once; more are turned away.
+MOST_REQUESTS = 16
+
+#: What a daemon must have to be ready; `draining` is fine until it drains.
+CHECKS = ("joined", "restored", "model", "kafka", "draining")
+
+#: How soon `stop` is noticed.
+STOP_POLL_S = 0.05
+
+log = logs.get("http")
+
+
+class Health:
+    """Whether the loop moves and the daemon is ready. The loop writes, other threads read."""
+
+    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.timeout_s = timeout_s
+        self._clock = clock
+        self._beat_s = clock()
+        self.beats = 0
+        self._checks: dict[str, tuple[bool, str]] = dict.fromkeys(CHECKS, (False, "starting"))
+        self._checks["draining"] = (True, "")
+
+    def beat(self) -> None:
+        """The loop moved."""
+        self.beats += 1
+        self._beat_s = self._clock()
+
+    def silent_s(self) -> float:
+        """Seconds since the loop last moved."""
+        return self._clock() - self._beat_s
+
+    def set(self, name: str, ok: bool, why: str = "") -> None:
+        """Update a check of `CHECKS`; `why` is shown where it is not ok."""
+        if name not in CHECKS:
+            raise ValueError(f"no check {name!r}: {', '.join(CHECKS)}")
+        self._checks[name] = (ok, why)
+
+    def live(self) -> dict[str, tuple[bool, str]]:
+        """The one check of liveness: never because Kafka is away, a restart would not bring it back."""
+        silent_s = self.silent_s()
+        return {"loop": (silent_s <= self.timeout_s, f"no progress for {silent_s:.0f} s")}
+
+    def ready(self) -> dict[str, tuple[bool, str]]:
+        """Every check by name: ok, why not."""
+        return dict(self._checks)
+
+
+class Answer(NamedTuple):
+    """What a request gets."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+def answer(target: str, accept: str, registry: CollectorRegistry, health: Health) -> Answer:
+    """The answer to a GET of `target` (path and query)."""
+    path, _, query = target.partition("?")
+    if path == "/metrics":
+        encode, content_type = choose_encoder(accept)
+        return Answer(200, encode(registry), content_type)
+    if path in ("/livez", "/healthz"):
+        return _verdict(path, health.live(), query)
+    if path == "/readyz":
+        return _verdict(path, health.ready(), query)
+    return Answer(404, b"not found: /metrics, /livez, /readyz\n")
+
+
+def _verdict(path: str, checks: dict[str, tuple[bool, str]], query: str) -> Answer:
+    """200 or 503; with `?verbose`, or where it fails, a line a check."""
+    ok = all(fine for fine, _ in checks.values())
+    lines = [f"[+]{name} ok" if fine else f"[-]{name} {why}" for name, (fine, why) in checks.items()]
+    if ok and "verbose" not in query.split("&"):
+        lines = ["ok"]
+    elif not ok:
+        lines.append(f"{path.removeprefix('/')} failed")
+    return Answer(200 if ok else 503, ("\n".join(lines) + "\n").encode())
+
+
+class HttpServer:
+    """Listens once made, answers once started."""
+
+    def __init__(self, settings: HttpSettings, registry: CollectorRegistry, health: Health, request_s: float = REQUEST_S) -> None:
+        """Bind the address.
+
+        Raises:
+            OperatorError: The address cannot be had.
+        """
+        handler = type("Bound", (_Request,), {"registry": registry, "health": health, "request_s": request_s})
+        server_class = _Server6 if ":" in settings.host else _Server
+        try:
+            self._server = server_class((settings.host, settings.port), handler)
+        except OSError as error:
+            raise OperatorError(
+                f"http.host = {settings.host!r}, http.port = {settings.port} cannot be listened on ({error.strerror}): "
+                "set http.port to a free port, or http.host to an address of this machine."
+            ) from None
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(STOP_POLL_S,), name="http", daemon=True)
+
+    def start(self) -> None:
+        """Answer requests on a thread from now on."""
+        self._thread.start()
+        log.info("http listening", host=self._server.server_address[0], port=self.port)
+
+    def stop(self) -> None:
+        """Stop answering and free the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(MOST_REQUESTS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        log.debug("request broken off")
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Timed(io.RawIOBase):
+    """A socket's bytes until a deadline, however slowly they drip."""
+
+    def __init__(self, connection: socket.socket, deadline_s: float) -> None:
+        self._connection = connection
+        self._deadline_s = deadline_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
+class _Request(BaseHTTPRequestHandler):
+    """One request a connection: HTTP/1.0 keeps none open, so a deadline is all it takes against slow clients."""
+
+    registry: CollectorRegistry
+    health: Health
+    request_s: float
+    error_message_format = "%(code)d %(message)s\n"
+    error_content_type = "text/plain; charset=utf-8"
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Timed(self.connection, time.monotonic() + self.request_s))
+
+    def __getattr__(self, name: str) -> Any:
+        """`do_POST` and the like: any other method is refused."""
+        if name.startswith("do_"):
+            return self._refuse
+        raise AttributeError(name)
+
+    def do_GET(self) -> None:
+        self._send(self._answer(), with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._send(self._answer(), with_body=False)
+
+    def _refuse(self) -> None:
+        self._send(Answer(405, b"read only: GET or HEAD\n"), with_body=True)
+
+    def _answer(self) -> Answer:
+        try:
+            return answer(self.path, self.headers.get("Accept", ""), self.registry, self.health)
+        except Exception:  # a probe must get an answer, and a client no stack trace
+            log.exception("request failed", path=self.path)
+            return Answer(500, b"internal error: see the log\n")
+
+    def _send(self, answered: Answer, with_body: bool) -> None:
+        self.connection.settimeout(self.request_s)
+        self.send_response(answered.status)
+        self.send_header("Content-Type", answered.content_type)
+        self.send_header("Content-Length", str(len(answered.body)))
+        if answered.status == 405:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(answered.body)
+
+    def version_string(self) -> str:
+        return "recurd"
+
+    def log_message(self, format: str, *args: object) -> None:
+        log.debug("request", line=format % args)
