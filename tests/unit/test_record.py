@@ -1,0 +1,132 @@
+"""Recording a topic: which records are taken, and where reading ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from config.settings import EngineSettings, SettingsError
+from daemon.epochs import Epoch
+from daemon.record import EVERYTHING, Bound, Span, parse_bound, read_log, read_whole, write
+from daemon.recording import Recording
+from daemon.records import Record
+
+EPOCH = Epoch(0, 0, "naive", EngineSettings(), 1, "f")
+LOG = [Record("readings", partition, offset, 1000 * offset, None, b"x") for offset in range(6) for partition in (0, 1)]
+
+
+class LogInMemory:
+    """A committed log that hands out two records a poll. Positions pass offsets that hold no record."""
+
+    def __init__(self, records: Sequence[Record], ends: Mapping[int, int]) -> None:
+        self._records = records
+        self._ends = ends
+        self._positions: dict[tuple[str, int], int] = {}
+
+    def partitions(self, topic: str) -> list[int]:
+        return sorted(self._ends) if topic == "readings" else []
+
+    def high_watermark(self, topic: str, partition: int) -> int:
+        return self._ends[partition]
+
+    def log_start(self, topic: str, partition: int) -> int:
+        return 1
+
+    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+        self._positions = dict(positions)
+
+    def poll(self, timeout_ms: int) -> dict[tuple[str, int], Sequence[Record]]:
+        found = {}
+        for (topic, partition), position in self._positions.items():
+            ahead = [record for record in self._records if record.partition == partition and record.offset >= position][:2]
+            self._positions[topic, partition] = ahead[-1].offset + 1 if ahead else self._ends[partition]
+            if ahead:
+                found[topic, partition] = ahead
+        return found
+
+    def position(self, topic: str, partition: int) -> int:
+        return self._positions[topic, partition]
+
+    def close(self) -> None:
+        self._positions = {}
+
+
+def offsets(span: Span) -> list[int]:
+    return [record.offset for record in LOG if record.partition == 0 and span.wants(record)]
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        (EVERYTHING, [0, 1, 2, 3, 4, 5]),
+        (Span(first=Bound(offset=4)), [4, 5]),
+        (Span(last=Bound(offset=2)), [0, 1]),
+        (Span(first=Bound(time_ms=3000)), [3, 4, 5]),
+        (Span(first=Bound(time_ms=1001), last=Bound(time_ms=4000)), [2, 3]),
+        (Span(first=Bound(offset=5), last=Bound(offset=5)), []),
+    ],
+)
+def test_span_takes_its_start_and_not_its_end(span: Span, expected: list[int]) -> None:
+    """A span holds what is at its start and after, and nothing from its end on; by offset or by timestamp."""
+    assert offsets(span) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", Bound(offset=0)),
+        ("1200", Bound(offset=1200)),
+        ("1970-01-01T00:00:01Z", Bound(time_ms=1000)),
+        ("1970-01-02", Bound(time_ms=86_400_000)),
+    ],
+)
+def test_bound_is_an_offset_or_a_time(text: str, expected: Bound) -> None:
+    """Digits are an offset, anything else is a time."""
+    assert parse_bound(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "-5", "soon", "1.5"])
+def test_what_is_no_bound_is_a_usage_error(text: str) -> None:
+    """A mistyped bound is one sentence with an example."""
+    with pytest.raises(SettingsError, match="neither an offset nor a time: write it such as 1200"):
+        parse_bound(text)
+
+
+def test_read_log_ends_at_the_given_ends() -> None:
+    """Each partition is read from its start to its end, not beyond, although a poll brings more."""
+    found = list(read_log(LogInMemory(LOG, {0: 6, 1: 6}), "readings", {0: 0, 1: 3}, {0: 3, 1: 6}))
+    assert [(record.partition, record.offset) for record in found if record.partition == 0] == [(0, 0), (0, 1), (0, 2)]
+    assert [(record.partition, record.offset) for record in found if record.partition == 1] == [(1, 3), (1, 4), (1, 5)]
+
+
+def test_read_log_passes_offsets_without_records() -> None:
+    """Control records and aborted ones have offsets too: the end is a position, not a last record."""
+    found = list(read_log(LogInMemory(LOG[:4], {0: 9}), "readings", {0: 0}, {0: 9}))
+    assert [record.offset for record in found] == [0, 1]
+
+
+def test_read_log_of_nothing_ends() -> None:
+    """A partition that starts at its end gives nothing and is not waited for."""
+    assert list(read_log(LogInMemory(LOG, {0: 6}), "readings", {0: 6}, {0: 6})) == []
+
+
+def test_read_whole_starts_where_the_log_does() -> None:
+    """A whole topic is read from each partition's log start; an absent one is empty."""
+    reader = LogInMemory(LOG, {0: 6, 1: 6})
+    assert sorted(record.offset for record in read_whole(reader, "readings")) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert list(read_whole(reader, "absent")) == []
+
+
+def test_write_puts_epochs_first_and_stops_at_the_limit(tmp_path: Path) -> None:
+    """The recording holds the epochs and at most `limit` records of the span."""
+    assert write(tmp_path / "log.jsonl", [EPOCH], LOG, Span(first=Bound(offset=1)), 3) == 3
+    recording = Recording(tmp_path / "log.jsonl")
+    assert recording.epochs == {0: [EPOCH]}
+    assert list(recording) == LOG[2:5]
+
+
+def test_write_without_a_limit_takes_all(tmp_path: Path) -> None:
+    """Without a limit every record of the span is written."""
+    assert write(tmp_path / "log.jsonl", [], LOG, EVERYTHING, None) == len(LOG)
