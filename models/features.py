@@ -19,6 +19,8 @@ from config.settings import EngineSettings
 from models.engine import Readings
 from models.layout import GAP_UNIT, RECENT_GAPS, ladder
 
+#: Raised whenever features or windows change their meaning: weights trained on others are refused.
+FEATURE_VERSION = 1
 #: Half-life of level and spread, in readings: a week of hourly data.
 SCALE_HALF_LIFE = 168
 #: Readings until a new stream's scale counts as settled.

@@ -1,0 +1,167 @@
+"""The default forecaster network, and the naive one that serves while there are no weights. One interface, carried state.
+
+A network turns scaled features and windows into scaled quantiles. It knows no sensor units, no rows and no time; what its
+inputs mean is `models.features`' affair. Quantiles come raw: they may cross until the caller, who calibrates them first, has
+sorted them. B rows, T targets, W window, K leads, Q levels, F features, H hidden, L layers, S steps.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+
+from config.settings import EngineSettings, NetworkSettings
+from models.cells import lstm_cell
+from models.features import feature_count
+
+#: Widths of products are padded to a multiple of this: others may make a row depend on the batch (architecture 3).
+WIDTH_UNIT = 8
+#: The naive one-step interval, in spreads, and where its growth with the lead ends: a stream's spread changes little in a day.
+NAIVE_STEP = 0.25
+NAIVE_REACH = 1.5
+
+
+class Network(nn.Module):
+    """Stacked LSTM layers with a direct head for K leads x Q levels, and a linear highway from the window to the leads.
+
+    As constructed, the weights are those of the last value with a fixed interval: recurrent weights and highway are zero.
+    `models.training` draws first weights, `models.artifacts` loads them.
+    """
+
+    def __init__(self, shape: NetworkSettings, channels: int, targets: tuple[int, ...], features: int) -> None:
+        super().__init__()
+        self.shape, self.channels, self.targets, self.features = shape, channels, targets, features
+        hidden = shape.hidden
+        self._outputs = len(targets) * shape.horizon * len(shape.levels)
+        self.layers = nn.ModuleList(_Layer(features if i == 0 else hidden, hidden) for i in range(shape.layers))
+        self.head_weight = nn.Parameter(torch.zeros(hidden, _padded(self._outputs)))  # columns target, lead, level
+        self.head_bias = nn.Parameter(torch.zeros(_padded(self._outputs)))
+        self.highway = nn.Parameter(torch.zeros(len(targets), shape.context, _padded(shape.horizon)))
+        start = [(level - 0.5) * 1.25 for level in shape.levels]  # -0.5, 0, 0.5 at the default levels
+        with torch.no_grad():
+            self.head_bias[: self._outputs] = torch.tensor(start).repeat(len(targets) * shape.horizon)
+
+    @classmethod
+    def of(cls, engine: EngineSettings) -> Network:
+        """The network of these settings, with the weights of a new one."""
+        targets = tuple(engine.channels.index(name) for name in engine.targets)
+        return cls(engine.model, len(engine.channels), targets, feature_count(engine))
+
+    def step(self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Advance each row by one reading and forecast from its new state.
+
+        Args:
+            features: float32 (B, F).
+            windows: float32 (B, T, W), differences to the newest reading in spreads, newest last.
+            hidden: float32 (B, L, H).
+            cell: float32 (B, L, H).
+
+        Returns:
+            Raw quantiles as offsets from the newest reading in spreads, (B, T, K, Q); hidden and cell (B, L, H). New tensors.
+        """
+        hidden, cell = self._advance(features, hidden, cell)
+        return self._quantiles(hidden[:, -1], windows), hidden, cell
+
+    def warm(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden and cell after S readings from zero, by the very products of `step`.
+
+        Args:
+            features: float32 (S, B, F).
+            valid: bool (S, B); a row's state stays as it is in the steps where this is False.
+
+        Returns:
+            hidden and cell, float32 (B, L, H), new tensors.
+        """
+        hidden = features.new_zeros(features.shape[1], self.shape.layers, self.shape.hidden)
+        cell = torch.zeros_like(hidden)
+        for now, real in zip(features, valid[:, :, None, None], strict=True):
+            moved_hidden, moved_cell = self._advance(now, hidden, cell)
+            hidden, cell = torch.where(real, moved_hidden, hidden), torch.where(real, moved_cell, cell)
+        return hidden, cell
+
+    def unroll(
+        self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor, dropout: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """S calls of `step` at once, for training: equal to them but for rounding, and some twenty times faster.
+
+        Args:
+            features: float32 (S, B, F).
+            windows: float32 (S, B, T, W).
+            hidden: float32 (B, L, H), before the first step.
+            cell: float32 (B, L, H).
+            dropout: Share of the top hidden values that the head does not see (scaled up to make up for it).
+
+        Returns:
+            Raw quantiles (S, B, T, K, Q); hidden and cell after the last step, (B, L, H).
+        """
+        steps, rows = features.shape[:2]
+        output, states = features, []
+        for i, layer in enumerate(self.layers):
+            before = hidden[None, :, i].contiguous(), cell[None, :, i].contiguous()
+            output, *state = torch.lstm(output, before, layer.as_torch(), True, 1, 0.0, self.training, False, False)  # type: ignore[operator]
+            states.append(state)
+        top = nn.functional.dropout(output, dropout) if dropout else output
+        quantiles = self._quantiles(top.flatten(0, 1), windows.flatten(0, 1))
+        after_hidden, after_cell = (torch.cat(layers).transpose(0, 1) for layers in zip(*states, strict=True))
+        return quantiles.view(steps, rows, *quantiles.shape[1:]), after_hidden, after_cell
+
+    def _advance(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """The recurrent part of one step: each layer's hidden is the next one's input."""
+        output, new_hidden, new_cell = features, [], []
+        for i, layer in enumerate(self.layers):
+            output, memory = layer(output, hidden[:, i].contiguous(), cell[:, i].contiguous())
+            new_hidden.append(output)
+            new_cell.append(memory)
+        return torch.stack(new_hidden, 1), torch.stack(new_cell, 1)
+
+    def _quantiles(self, top: Tensor, windows: Tensor) -> Tensor:
+        """Head plus highway: (N, H) and (N, T, W) to (N, T, K, Q). The highway moves all levels of a lead alike."""
+        horizon, levels = self.shape.horizon, len(self.shape.levels)
+        around = torch.addmm(self.head_bias, top, self.head_weight)[:, : self._outputs]  # (N, T K Q)
+        ahead = torch.stack([windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)], 1)  # (N, T, K+)
+        return around.reshape(-1, len(self.targets), horizon, levels) + ahead[:, :, :horizon, None]
+
+
+class _Layer(nn.Module):
+    """The weights of one LSTM layer."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.weight_in = nn.Parameter(torch.zeros(inputs, 4 * hidden))
+        self.weight_hidden = nn.Parameter(torch.zeros(hidden, 4 * hidden))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden))
+
+    def forward(self, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        return lstm_cell(inputs, hidden, cell, self.weight_in, self.weight_hidden, self.bias)
+
+    def as_torch(self) -> list[Tensor]:
+        """The weights as `torch.lstm` takes them: transposed, and a second bias, which we have no use for."""
+        return [self.weight_in.t(), self.weight_hidden.t(), self.bias, torch.zeros_like(self.bias)]
+
+
+class NaiveNetwork(nn.Module):
+    """The last value, with a symmetrical interval that grows with the root of the lead. No weights; state stays zero."""
+
+    def __init__(self, engine: EngineSettings) -> None:
+        super().__init__()
+        shape = engine.model
+        growth = [min(NAIVE_STEP * math.sqrt(lead), NAIVE_REACH) for lead in range(1, shape.horizon + 1)]
+        normal = [NormalDist().inv_cdf(level) if level != 0.5 else 0.0 for level in shape.levels]
+        self._state = (shape.layers, shape.hidden)
+        self._offsets = torch.tensor([[z * reach for z in normal] for reach in growth])  # (K, Q)
+
+    def step(self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Network.step`; nothing is read of the inputs but their sizes."""
+        return self._offsets.expand(*windows.shape[:2], -1, -1).clone(), torch.zeros_like(hidden), torch.zeros_like(cell)
+
+    def warm(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Network.warm`."""
+        zero = features.new_zeros(features.shape[1], *self._state)
+        return zero, zero.clone()
+
+
+def _padded(width: int) -> int:
+    return -(-width // WIDTH_UNIT) * WIDTH_UNIT
