@@ -9,6 +9,7 @@
     +-- BrokerError          nobody yet: the loop replaces the client and restores
         +-- Doubt            the fate of a transaction is unknown, or it was aborted: replace the producer, restore
         +-- Fenced           a newer holder has our transactional id or our membership: the same; twice in 60 s: exit 75
+        +-- Stalled          a partition with records to read brings none although the consumer was made anew: exit 75
         +-- Unreachable      no broker answers: retry with backoff
         +-- FatalBrokerError authorization, unsupported version: 78
 
@@ -68,6 +69,10 @@ class Doubt(BrokerError):
 
 class Fenced(Doubt):
     """A newer holder of our transactional id or our group membership exists."""
+
+
+class Stalled(BrokerError):
+    """A partition brings no records although there are some, and a new consumer did not help."""
 
 
 class Unreachable(BrokerError):

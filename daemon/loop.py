@@ -16,12 +16,13 @@ from daemon import blocks, codec, logs
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers.port import Broker, Consumer, Membership, Polled, Producer
 from daemon.epochs import Epoch
-from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Unreachable
+from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Stalled, Unreachable
 from daemon.http import Health
 from daemon.metrics import Metrics
 from daemon.pipeline import Outcome
 from daemon.records import Committed, Record
 from daemon.restore import Partition, Restorer
+from daemon.stall import StallGuard
 from daemon.topics import Topics
 from models.engine import Engine
 
@@ -31,6 +32,8 @@ IDLE_POLL_MS = 200
 RESTORE_SLICE_MS = 20
 #: Two fencings within this time: another process has our identity for good.
 FENCED_TWICE_S = 60.0
+#: A partition with records to read that brings none for this long is stalled.
+STALL_S = 60.0
 #: Pause after a failure to reach the broker, doubled up to the second.
 BACKOFF_S = (0.5, 10.0)
 
@@ -73,6 +76,8 @@ class Loop:
         self._sender: Producer | None = None  # at least once: forecasts and dead letters
         self._fenced_s = float("-inf")
         self._backoff_s = BACKOFF_S[0]
+        self._stalls = StallGuard(STALL_S)
+        self._remade_for_stall = False
         self._pace_s = 0.0  # monotonic; no earlier poll under low load
         self._exactly_once = settings.kafka.delivery == "exactly_once"
         instance = settings.kafka.instance_id or uuid.uuid4().hex
@@ -84,6 +89,7 @@ class Loop:
         Raises:
             OperatorError: Only the operator can mend it (exit 78).
             Fenced: Another process has our identity (exit 75).
+            Stalled: The client brings no records although there are some (exit 75).
         """
         try:
             while not self._stopping.is_set():
@@ -374,6 +380,24 @@ class Loop:
                 producer.close()
         self._producer = self._sender = None
 
+    def _guard_against_stalls(self, consumer: Consumer, lags: Mapping[int, int]) -> None:
+        """Make the consumer anew when a partition stalls; give up when that did not help."""
+        now_s = time.monotonic()
+        next_offsets = {number: partition.pipeline.next_offset for number, partition in self._partitions.items()}
+        for number in self._stalls.suspects(next_offsets, lags, now_s):
+            if consumer.log_range(number)[1] <= next_offsets[number]:
+                self._stalls.forgive(number, now_s)  # an upstream transaction is open: nothing to read yet
+                continue
+            self._metrics.partition_stalls.inc()
+            log.error("partition stalled", partition=number, offset=next_offsets[number], lag=lags[number])
+            if self._remade_for_stall:
+                raise Stalled(f"partition {number} brings no records from offset {next_offsets[number]} on")
+            self._remade_for_stall = True
+            self._release(list(self._partitions), keep=True)
+            consumer.close()
+            self._consumer = None
+            return
+
     # -- what is seen from outside ----------------------------------------------------------------------------------------
 
     def _publish_gauges(self, polled: Polled, consumer: Consumer) -> None:
@@ -387,5 +411,6 @@ class Loop:
             if end is not None:
                 lags[number] = max(end - partition.pipeline.next_offset, 0)
         self._metrics.turn(self._partitions, waiting, lags)
+        self._guard_against_stalls(consumer, lags)
 
 

@@ -20,7 +20,7 @@ from daemon.brokers import connect
 from daemon.brokers.port import Broker
 from daemon.engines import Engines
 from daemon.epochs import Epoch
-from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Unreachable
+from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Stalled, Unreachable
 from daemon.http import Health, HttpServer
 from daemon.loop import BACKOFF_S, Loop
 from daemon.metrics import Metrics
@@ -67,8 +67,8 @@ def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threa
     except (OperatorError, ArtifactError, FatalBrokerError, arithmetic.UnstableArithmetic) as error:
         log.error("cannot serve", error=type(error).__name__, reason=str(error))
         code = EXIT_NO_RESTART
-    except Fenced as error:
-        log.error("fenced twice: another process has this identity", reason=str(error))
+    except (Fenced, Stalled) as error:
+        log.error("a restart may help", error=type(error).__name__, reason=str(error))
         code = EXIT_RESTART
     metrics.state("failed")
     return code

@@ -1,0 +1,681 @@
+"""The port on kafka-python, the only module that imports it.
+
+What is odd here stands against a reproduced defect of kafka-python 3.0.12; tests/integration/test_client_contract.py shows each one.
+Nothing here decides: records, memberships and errors go up, offsets and bytes go down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import kafka.errors as kafka_errors
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
+from kafka.structs import MemberState, OffsetAndMetadata
+
+from daemon.brokers.port import Membership, Polled, TopicSpec, TopicState
+from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Unreachable
+from daemon.records import Committed, Headers, Record
+
+#: `wake` and a rebalance are noticed after this long.
+POLL_SLICE_MS = 100
+#: How long `close` waits before it leaves the rest to a thread that ends with the process.
+CLOSE_WAIT_S = 1.0
+#: Bytes of one batch: below the least `max.message.bytes` in use, and large enough that one round trip carries hundreds of records.
+BATCH_BYTES = 256 << 10
+#: A flush overtakes it; without it the sender thread wakes for single records (43 us against 50 us a record).
+LINGER_MS = 20
+#: A stopped broker is dialled again at least this often.
+RECONNECT_BACKOFF_MAX_MS = 1000
+#: New partitions of the input are noticed within this time.
+METADATA_MAX_AGE_MS = 30_000
+
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """How to reach Kafka. Time-outs nest: request < delivery < transaction; kafka-python refuses others."""
+
+    bootstrap_servers: str
+    group_id: str = "recurd"
+    instance_id: str | None = None  # static membership
+    topic: str = "readings"  # the input
+    session_timeout_ms: int = 45_000
+    heartbeat_interval_ms: int = 3000
+    max_poll_records: int = 5000
+    max_poll_interval_ms: int = 300_000
+    transaction_timeout_ms: int = 10_000
+    delivery_timeout_ms: int = 6000
+    request_timeout_ms: int = 4000
+    retry_backoff_ms: int = 20  # 100, the client's default, adds 90 ms to every small transaction
+    call_timeout_s: float = 12.0  # bound on every call that waits for a broker
+    max_request_size: int = 64 << 20
+    replication_factor: int = -1  # of created topics; -1: as the broker is set
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)  # security_protocol, sasl_*, ssl_*
+
+
+class KafkaPythonBroker:
+    """Makes the clients."""
+
+    def __init__(self, kafka: ClientOptions) -> None:
+        self._options = kafka
+
+    def consumer(self) -> KafkaPythonConsumer:
+        return KafkaPythonConsumer(self._options)
+
+    def producer(self, transactional_id: str | None) -> KafkaPythonProducer:
+        """A producer; a replacement must take the id of the one it replaces, which fences whatever that one still tries."""
+        return KafkaPythonProducer(self._options, transactional_id)
+
+    def reader(self) -> KafkaPythonReader:
+        return KafkaPythonReader(self._options)
+
+    def admin(self) -> KafkaPythonAdmin:
+        return KafkaPythonAdmin(self._options)
+
+
+# -- errors ---------------------------------------------------------------------------------------------------------------
+
+_FENCED = (
+    kafka_errors.ProducerFencedError,
+    kafka_errors.InvalidProducerEpochError,
+    kafka_errors.FencedInstanceIdError,
+)
+_FATAL = (
+    kafka_errors.AuthorizationError,
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+    kafka_errors.SecurityDisabledError,
+    kafka_errors.UnsupportedVersionError,
+    kafka_errors.UnrecognizedBrokerVersion,
+    kafka_errors.UnsupportedForMessageFormatError,
+    kafka_errors.KafkaConfigurationError,
+    kafka_errors.InconsistentGroupProtocolError,
+    kafka_errors.InvalidGroupIdError,
+    kafka_errors.InvalidSessionTimeoutError,
+    kafka_errors.InvalidTransactionTimeoutError,
+    kafka_errors.GroupMaxSizeReachedError,
+)
+
+
+def _translated(error: BaseException, doing: str, otherwise: type[BrokerError] | None = None) -> BrokerError:
+    """One of our errors for one of the client's.
+
+    Args:
+        error: What the client raised. It may carry the true cause as an argument or only in its text.
+        doing: For the message.
+        otherwise: The class where nothing more is known; without it `Unreachable` where the client calls the error retriable.
+    """
+    message = f"{doing}: {type(error).__name__}: {_text(error)}"
+    causes = [error, error.__cause__, *error.args]
+    if any(isinstance(cause, _FATAL) for cause in causes):
+        return FatalBrokerError(message)
+    if any(isinstance(cause, _FENCED) for cause in causes) or any(each.__name__ in message for each in _FENCED):
+        return Fenced(message)
+    if otherwise is None:
+        otherwise = Unreachable if isinstance(error, (kafka_errors.RetriableError, OSError)) else BrokerError
+    return otherwise(message)
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(argument) for argument in error.args) or "no details"
+
+
+@contextlib.contextmanager
+def _translating(doing: str, otherwise: type[BrokerError] | None = None) -> Iterator[None]:
+    """Raise the client's errors as ours. RuntimeError is what a client says whose I/O thread has ended."""
+    try:
+        yield
+    except (KafkaError, OSError, RuntimeError) as error:
+        raise _translated(error, doing, otherwise) from error
+
+
+def _connect(make: Callable[..., Any], options: ClientOptions, **settings: Any) -> Any:
+    """Make a client; one whose bootstrap fails would leave its I/O thread dialling for ever."""
+    made: list[KafkaNetClient] = []
+
+    def net_client(**configs: Any) -> KafkaNetClient:
+        made.append(KafkaNetClient(**configs))
+        return made[-1]
+
+    try:
+        with _translating(f"connecting to {options.bootstrap_servers}", Unreachable):
+            return make(
+                bootstrap_servers=options.bootstrap_servers.split(","),
+                bootstrap_timeout_ms=options.request_timeout_ms,
+                request_timeout_ms=options.request_timeout_ms,
+                retry_backoff_ms=options.retry_backoff_ms,
+                reconnect_backoff_max_ms=RECONNECT_BACKOFF_MAX_MS,
+                metadata_max_age_ms=METADATA_MAX_AGE_MS,
+                kafka_client=net_client,
+                **settings,
+                **options.extra,
+            )
+    except BrokerError:
+        for client in made:
+            client.close()
+        raise
+
+
+def _in_background(action: Callable[[], Any], wait_s: float) -> None:
+    """Run an action that may block for long or fail, in a thread that ends with the process."""
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            action()
+
+    thread = threading.Thread(target=run, name="recurd-close", daemon=True)
+    thread.start()
+    thread.join(wait_s)
+
+
+# -- consumer -------------------------------------------------------------------------------------------------------------
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
+    """Runs on the client's I/O thread, so it only queues."""
+
+    def __init__(self, changes: deque[tuple[str, tuple[int, ...]]]) -> None:
+        self._changes = changes
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._queue("assigned", assigned)
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._queue("revoked", revoked)
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._queue("lost", lost)
+
+    def _queue(self, kind: str, partitions: Iterable[TopicPartition]) -> None:
+        numbers = tuple(sorted(each.partition for each in partitions))
+        if numbers:
+            self._changes.append((kind, numbers))
+
+
+class KafkaPythonConsumer:
+    """The group member that reads the input topic.
+
+    **A partition is held, that is gives no records, from its assignment or from an out-of-range position until `seek`.** So no
+    record comes from a position that the loop has not chosen, and one partition's missing offset does not stop the others.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._topic = options.topic
+        self._timeout_ms = int(options.call_timeout_s * 1000)
+        self._changes: deque[tuple[str, tuple[int, ...]]] = deque()
+        self._held: set[int] = set()
+        self._paused: set[int] = set()
+        self._woken = threading.Event()
+        self._consumer = _connect(
+            KafkaConsumer,
+            options,
+            group_id=options.group_id,
+            group_instance_id=options.instance_id,
+            session_timeout_ms=options.session_timeout_ms,
+            heartbeat_interval_ms=options.heartbeat_interval_ms,
+            max_poll_records=options.max_poll_records,
+            max_poll_interval_ms=options.max_poll_interval_ms,
+            partition_assignment_strategy=(CooperativeStickyAssignor(),),
+            **_READ_COMMITTED,
+        )
+        self._consumer.subscribe([self._topic], listener=_Listener(self._changes))
+
+    def poll(self, timeout_ms: int) -> Polled:
+        """Wait for records, a rebalance or `wake`, whichever is first.
+
+        Raises:
+            Unreachable, Fenced, FatalBrokerError, BrokerError: The consumer must be closed and replaced.
+        """
+        deadline_s = time.monotonic() + timeout_ms / 1000
+        while True:
+            left_ms = max(0, int((deadline_s - time.monotonic()) * 1000))
+            raw, out_of_range = self._poll_once(min(left_ms, POLL_SLICE_MS))
+            membership = self._membership()
+            if raw or self._changes or out_of_range or self._woken.is_set() or not left_ms:
+                break
+        self._woken.clear()
+        changes = self._take_changes()
+        return Polled(self._usable(raw, membership), membership, changes, out_of_range)
+
+    def _poll_once(self, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], list[int]]:
+        """The client's poll; partitions without a usable position are held and, where they had one, returned."""
+        try:
+            with _translating(f"polling {self._topic}"):
+                return self._consumer.poll(timeout_ms), []
+        except BrokerError as error:
+            cause = error.__cause__
+            if isinstance(cause, kafka_errors.NoOffsetForPartitionError):
+                for each in cause.args[0]:
+                    self._consumer.seek(each, 0)  # any position: without one the client raises at every poll
+                self._hold(each.partition for each in cause.args[0])
+                return {}, []
+            if isinstance(cause, (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError)):
+                lost = sorted(each.partition for each in cause.args[0])
+                self._hold(lost)
+                return {}, lost
+            raise
+
+    def _membership(self) -> Membership | None:
+        group = self._consumer.group_metadata()
+        if group.state != MemberState.STABLE or group.generation_id < 0 or not group.member_id:
+            return None
+        return Membership(group.generation_id, group.member_id, group)
+
+    def _take_changes(self) -> list[tuple[str, tuple[int, ...]]]:
+        changes = []
+        while self._changes:
+            kind, numbers = change = self._changes.popleft()
+            changes.append(change)
+            self._held.difference_update(numbers)
+            self._paused.difference_update(numbers)
+            if kind == "assigned":
+                self._hold(numbers)
+        return changes
+
+    def _hold(self, partitions: Iterable[int]) -> None:
+        held = self.assignment().intersection(partitions)
+        self._held |= held
+        self._consumer.pause(*map(self._of, held))
+
+    def _usable(self, raw: Mapping[TopicPartition, list[Any]], membership: Membership | None) -> dict[int, list[Record]]:
+        """The records that may be processed; of an unstable group none, and they come again."""
+        allowed = self.assignment() - self._held
+        if membership is not None:
+            return {each.partition: _records(each, raw[each]) for each in raw if each.partition in allowed}
+        for each, records in raw.items():
+            if each.partition in allowed:
+                self._consumer.seek(each, records[0].offset)
+        return {}
+
+    def assignment(self) -> frozenset[int]:
+        return frozenset(each.partition for each in self._consumer.assignment())
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read on from here; releases a held partition."""
+        self._consumer.seek(self._of(partition), offset)
+        self._held.discard(partition)
+        if partition not in self._paused:
+            self._consumer.resume(self._of(partition))
+
+    def position(self, partition: int) -> int | None:
+        try:
+            with _translating(f"position of {self._topic}[{partition}]"):
+                position: int | None = self._consumer.position(self._of(partition), timeout_ms=0)
+                return position
+        except BrokerError as error:
+            if isinstance(error.__cause__, kafka_errors.NoOffsetForPartitionError):
+                return None
+            raise
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        ours = self.assignment().intersection(partitions)
+        self._paused |= ours
+        self._consumer.pause(*map(self._of, ours))
+
+    def resume(self, partitions: Sequence[int]) -> None:
+        """Undo `pause`; a held partition stays held."""
+        self._paused.difference_update(partitions)
+        self._consumer.resume(*map(self._of, self.assignment().intersection(partitions) - self._held))
+
+    def committed(self, partition: int) -> Committed | None:
+        """The stable committed offset: waits for an open transaction that holds a newer one, at most the call time-out."""
+        with _translating(f"committed offset of {self._topic}[{partition}]"):
+            found = self._consumer.committed(self._of(partition), metadata=True, timeout_ms=self._timeout_ms)
+        return None if found is None else Committed(found.offset, found.metadata)
+
+    def log_range(self, partition: int) -> tuple[int, int]:
+        each = self._of(partition)
+        with _translating(f"log range of {self._topic}[{partition}]"):
+            first = self._consumer.beginning_offsets([each], timeout_ms=self._timeout_ms)[each]
+            return first, self._consumer.end_offsets([each], timeout_ms=self._timeout_ms)[each]
+
+    def offset_at(self, partition: int, time_ms: int) -> int:
+        each = self._of(partition)
+        with _translating(f"offset of {self._topic}[{partition}] at {time_ms} ms"):
+            found = self._consumer.offsets_for_times({each: time_ms}, timeout_ms=self._timeout_ms)[each]
+            if found is None or found.offset < 0:
+                end: int = self._consumer.end_offsets([each], timeout_ms=self._timeout_ms)[each]
+                return end
+            return int(found.offset)
+
+    def high_watermark(self, partition: int) -> int | None:
+        each = self._of(partition)
+        return self._consumer.highwater(each) if partition in self.assignment() else None
+
+    def wake(self) -> None:
+        """Make the running poll, or the next, return within 100 ms; from any thread or signal handler."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Leave the group (a static member stays). Returns within a second, also where no broker answers."""
+        _in_background(lambda: self._consumer.close(autocommit=False, timeout_ms=CLOSE_WAIT_S * 1000), CLOSE_WAIT_S)
+
+    def _of(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)
+
+
+#: Settings of everything that reads.
+_READ_COMMITTED: Mapping[str, Any] = {
+    "isolation_level": "read_committed",
+    "enable_auto_commit": False,
+    "auto_offset_reset": "none",
+    "allow_auto_create_topics": False,
+    "metrics_enabled": False,
+}
+
+
+def _records(source: TopicPartition, raw: Iterable[Any]) -> list[Record]:
+    """Ours from the client's, by position: topic, partition, epoch, offset, timestamp, type, key, value, headers."""
+    topic, partition = source
+    return [Record(topic, partition, r[3], r[4], r[6], r[7], _headers(r[8]) if r[8] else ()) for r in raw]
+
+
+def _headers(raw: Iterable[tuple[str, bytes | None]]) -> Headers:
+    return tuple((key, b"" if value is None else value) for key, value in raw)
+
+
+# -- producer -------------------------------------------------------------------------------------------------------------
+
+
+class _Worker:
+    """Runs calls that the client may never return from, one at a time, in a thread that can be left behind."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Callable[[], None], queue.SimpleQueue[BaseException | None]] | None]
+        self._calls = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="recurd-transactions", daemon=True).start()
+
+    def run(self, call: Callable[[], None], timeout_s: float) -> None:
+        """Run a call and raise what it raises.
+
+        Raises:
+            TimeoutError: It did not return; nothing more may be given to this worker.
+        """
+        answer: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._calls.put((call, answer))
+        try:
+            error = answer.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
+            raise TimeoutError(f"no answer in {timeout_s:.1f} s") from None
+        if error is not None:
+            raise error
+
+    def stop(self) -> None:
+        self._calls.put(None)
+
+    def _serve(self) -> None:
+        while (job := self._calls.get()) is not None:
+            call, answer = job
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001  # raised again by `run`
+                answer.put(error)
+            else:
+                answer.put(None)
+
+
+class KafkaPythonProducer:
+    """A producer, transactional where it has a transactional id; dead after any error that it raised."""
+
+    def __init__(self, options: ClientOptions, transactional_id: str | None) -> None:
+        self._topic = options.topic
+        self._timeout_s = options.call_timeout_s
+        self._expiry_s = (options.delivery_timeout_ms + options.request_timeout_ms) / 1000
+        self._dead = ""
+        self._closed = False
+        self._futures: list[Any] = []
+        self._worker = _Worker()
+        self._producer = _connect(
+            _Producer,
+            options,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=options.transaction_timeout_ms,
+            delivery_timeout_ms=options.delivery_timeout_ms,
+            max_block_ms=int(options.call_timeout_s * 1000),
+            max_request_size=options.max_request_size,
+            batch_size=BATCH_BYTES,
+            linger_ms=LINGER_MS,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        self._send, self._sent = self._producer.send, self._futures.append
+        if transactional_id is not None:
+            self._init_transactions(transactional_id)
+
+    def _init_transactions(self, transactional_id: str) -> None:
+        """Abort what an earlier holder of the id left open and fence it."""
+        try:
+            with _translating(f"taking transactional id {transactional_id}", Unreachable):
+                self._worker.run(self._producer.init_transactions, self._timeout_s)
+        except BrokerError:
+            self.close()
+            raise
+
+    def begin(self) -> None:
+        self._alive()
+        with self._deadly("beginning a transaction"):
+            self._producer.begin_transaction()
+
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Buffer one record. The partition is given, which saves the partitioner."""
+        try:
+            self._sent(self._send(topic, value, key, list(headers), partition))
+        except Exception as error:
+            raise self._died(error, f"sending to {topic}[{partition}]") from error
+
+    def flush(self) -> None:
+        """Wait until every record sent is acknowledged; a failed future may not touch the client's transaction (H1)."""
+        self._alive()
+        with self._deadly("flushing"):
+            self._producer.flush(timeout=self._timeout_s)
+        for future in self._futures:
+            if future.exception is not None:
+                raise self._died(future.exception, "a record was not written") from future.exception
+            if not future.is_done:
+                raise self._died(TimeoutError("unanswered after a flush"), "a record was not written")
+        self._futures.clear()
+
+    def commit(self, offsets: Mapping[int, Committed], membership: Membership | None) -> None:
+        """Flush, check, send the offsets, commit. `membership` is the poll's that brought the records; never asked for here (H3).
+
+        Raises:
+            Doubt: Not committed, or nobody knows. `Fenced` where a newer holder is the reason.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        if offsets and membership is None:
+            raise ValueError("offsets need the membership of the poll that brought the records")
+        self.flush()
+        given = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(each.offset, each.metadata, -1)
+            for partition, each in offsets.items()
+        }
+
+        def complete() -> None:
+            if membership is not None and given:
+                self._producer.send_offsets_to_transaction(given, membership.token)
+            self._producer.commit_transaction()
+
+        with self._deadly("committing"):
+            self._worker.run(complete, deadline_s - time.monotonic())
+
+    def abort(self) -> None:
+        self._alive()
+        with self._deadly("aborting"):
+            self._worker.run(self._producer.abort_transaction, self._timeout_s)
+        self._futures.clear()
+
+    def close(self) -> None:
+        """End within a second, whatever hangs (H4). What is left ends by itself once its records have expired."""
+        if self._closed:
+            return
+        self._closed, self._dead = True, self._dead or "closed"
+        self._worker.stop()
+        _in_background(lambda: self._producer.close(timeout=self._expiry_s), CLOSE_WAIT_S)
+
+    def _alive(self) -> None:
+        if self._dead:
+            raise Doubt(f"this producer is of no use any more ({self._dead}): replace it")
+
+    @contextlib.contextmanager
+    def _deadly(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaError, OSError, RuntimeError) as error:
+            raise self._died(error, doing) from error
+
+    def _died(self, error: BaseException, doing: str) -> BrokerError:
+        told = _translated(error, doing, Doubt)
+        self._dead = self._dead or str(told)
+        return told
+
+
+class _Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no types
+    """Its name is asked for with every record, for log lines that are off."""
+
+    def __str__(self) -> str:
+        return "recurd"
+
+
+# -- reader and admin -----------------------------------------------------------------------------------------------------
+
+
+class KafkaPythonReader:
+    """Reads topics outside any group, read committed. Ends are asked of an admin client, which reads uncommitted."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._timeout_ms = int(options.call_timeout_s * 1000)
+        self._consumer = _connect(
+            KafkaConsumer, options, group_id=None, max_poll_records=options.max_poll_records, **_READ_COMMITTED
+        )
+        try:
+            self._admin = _connect(KafkaAdminClient, options)
+        except BrokerError:
+            self._consumer.close()
+            raise
+
+    def partitions(self, topic: str) -> list[int]:
+        """The topic's partitions, in order; none where it does not exist."""
+        with _translating(f"partitions of {topic}"):
+            (found,) = self._admin.describe_topics([topic])
+        return sorted(each["partition_index"] for each in found["partitions"])
+
+    def high_watermark(self, topic: str, partition: int) -> int:
+        return self._offset(topic, partition, OffsetSpec.LATEST)
+
+    def log_start(self, topic: str, partition: int) -> int:
+        return self._offset(topic, partition, OffsetSpec.EARLIEST)
+
+    def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
+        each = TopicPartition(topic, partition)
+        with _translating(f"offsets of {topic}[{partition}]"):
+            found = self._admin.list_partition_offsets({each: spec}, timeout_ms=self._timeout_ms)
+        return int(found[each].offset)
+
+    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Read these from these offsets; replaces what was read before."""
+        self._consumer.assign([TopicPartition(*each) for each in positions])
+        for each, offset in positions.items():
+            self._consumer.seek(TopicPartition(*each), offset)
+
+    def poll(self, timeout_ms: int) -> dict[tuple[str, int], Sequence[Record]]:
+        """Wait for records; returns early, with none, where only control records were passed."""
+        deadline_s = time.monotonic() + timeout_ms / 1000
+        before = self._positions()
+        with _translating("reading"):
+            while True:
+                left_ms = max(0, int((deadline_s - time.monotonic()) * 1000))
+                raw = self._consumer.poll(min(left_ms, POLL_SLICE_MS // 5))
+                if raw or not left_ms or self._positions() != before:
+                    return {(each.topic, each.partition): _records(each, raw[each]) for each in raw}
+
+    def _positions(self) -> list[int | None]:
+        return [self._consumer.position(each, timeout_ms=0) for each in self._consumer.assignment()]
+
+    def position(self, topic: str, partition: int) -> int:
+        with _translating(f"position of {topic}[{partition}]"):
+            return int(self._consumer.position(TopicPartition(topic, partition), timeout_ms=0))
+
+    def close(self) -> None:
+        _in_background(lambda: self._consumer.close(autocommit=False), CLOSE_WAIT_S)
+        _in_background(self._admin.close, CLOSE_WAIT_S)
+
+
+class KafkaPythonAdmin:
+    """Topic administration at start."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._timeout_ms = int(options.call_timeout_s * 1000)
+        self._replication_factor = options.replication_factor
+        self._admin = _connect(KafkaAdminClient, options)
+
+    def describe(self, names: Sequence[str]) -> dict[str, TopicState]:
+        with _translating(f"describing topics {', '.join(names)}"):
+            found = {each["name"]: each for each in self._admin.describe_topics(list(names)) if not _absent(each)}
+            if not found:
+                return {}
+            wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
+            settings = self._admin.describe_configs(wanted, config_filter="all")["topic"]
+        return {
+            name: TopicState(len(each["partitions"]), {key: str(one["value"]) for key, one in settings[name].items()})
+            for name, each in found.items()
+        }
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create topics and wait until each partition has a leader.
+
+        Raises:
+            FatalBrokerError: The broker refuses one; the message has its reason.
+        """
+        wanted = {
+            spec.name: {
+                "num_partitions": spec.partitions,
+                "replication_factor": self._replication_factor,
+                "configs": dict(spec.settings),
+            }
+            for spec in specs
+        }
+        if not wanted:
+            return
+        with _translating(f"creating topics {', '.join(wanted)}"):
+            answer = self._admin.create_topics(wanted, timeout_ms=self._timeout_ms, raise_errors=False)
+            for topic in answer["topics"]:
+                _check_created(topic)
+            self._admin.wait_for_topics(list(wanted), timeout_ms=self._timeout_ms)
+
+    def grow(self, name: str, partitions: int) -> None:
+        with _translating(f"growing topic {name} to {partitions} partitions"):
+            self._admin.create_partitions({name: partitions}, timeout_ms=self._timeout_ms)
+            self._admin.wait_for_topics([name], timeout_ms=self._timeout_ms)
+
+    def close(self) -> None:
+        _in_background(self._admin.close, CLOSE_WAIT_S)
+
+
+def _absent(described: Mapping[str, Any]) -> bool:
+    """Whether a topic does not exist; any other error is raised."""
+    error = kafka_errors.for_code(described["error_code"])
+    if error is kafka_errors.UnknownTopicOrPartitionError:
+        return True
+    if error is not kafka_errors.NoError:
+        raise error(described["name"])
+    return False
+
+
+def _check_created(topic: Mapping[str, Any]) -> None:
+    error = kafka_errors.for_code(topic["error_code"])
+    if error in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
+        return
+    if issubclass(error, kafka_errors.RetriableError):
+        raise error(topic["error_message"])
+    raise FatalBrokerError(f"topic {topic['name']} could not be created: {topic['error_message'] or error.__name__}")

@@ -1,0 +1,254 @@
+"""The command line: names, options and exit codes. Each command's module is imported when it runs, so that the others stay quick.
+
+A command is one function here that calls one function there with settings and plain values; it answers with an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from config import toml
+from config.settings import Settings, SettingsError, load
+from daemon import logs
+from daemon.errors import EXIT_FAILED, EXIT_USAGE, OperatorError, RecurdError
+
+#: Where `recurd broker` keeps its broker unless told otherwise.
+BROKER_DIRECTORY = Path.home() / ".cache" / "recurd" / "broker"
+BROKER_PORT = 9092
+
+EXIT_INTERRUPTED = 130
+
+Command = Callable[[Settings, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; a mistake is one sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load(options.config, os.environ, options.set)
+        logs.configure(settings.log)
+        command: Command = options.command
+        return _flushed(command(settings, options))
+    except SettingsError as error:
+        return _said(error, EXIT_USAGE)
+    except RecurdError as error:
+        return _said(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has enough, as in `recurd state list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _flushed(code: int) -> int:
+    sys.stdout.flush()
+    return code
+
+
+def _said(error: Exception, code: int) -> int:
+    print(f"recurd: {error}", file=sys.stderr)
+    return code
+
+
+# -- the commands -------------------------------------------------------------------------------------------------------------
+
+
+def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+    from daemon import serve
+
+    return serve.run(settings)
+
+
+def _demo(settings: Settings, _options: argparse.Namespace) -> int:
+    from daemon import demo
+
+    return demo.run(settings)
+
+
+def _train(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import train
+
+    return train.run(settings, options.data, options.out, until=options.until, seed=options.seed)
+
+
+def _replay(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import replay
+
+    as_recorded = not options.ignore_epochs
+    return replay.run(
+        settings, options.data, options.weights, options.out, as_recorded=as_recorded, with_source=options.with_source, say=print
+    )
+
+
+def _record(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import record
+
+    span = record.Span(*(record.parse_bound(text) if text else record.Bound() for text in (options.first, options.last)))
+    return record.run(
+        settings, options.topic, options.out, span=span, partition=options.partition, limit=options.limit, say=print
+    )
+
+
+def _state_list(settings: Settings, _options: argparse.Namespace) -> int:
+    from daemon import state
+
+    return state.list_streams(settings, print)
+
+
+def _state_show(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import state
+
+    return state.show(settings, options.stream, options.partition, print)
+
+
+def _config_show(settings: Settings, options: argparse.Namespace) -> int:
+    print(toml.defaults() if options.defaults else toml.effective(settings), end="")
+    return 0
+
+
+def _config_check(_settings: Settings, _options: argparse.Namespace) -> int:
+    print("ok")
+    return 0
+
+
+def _broker_start(_settings: Settings, options: argparse.Namespace) -> int:
+    from daemon.brokers import dev
+
+    print(dev.start_background(options.directory, options.port))
+    return 0
+
+
+def _broker_stop(_settings: Settings, options: argparse.Namespace) -> int:
+    from daemon.brokers import dev
+
+    print("stopped" if dev.stop(options.directory) else "no broker ran")
+    return 0
+
+
+def _broker_status(_settings: Settings, options: argparse.Namespace) -> int:
+    from daemon.brokers import dev
+
+    running = dev.status(options.directory)
+    if running is None:
+        raise OperatorError(f"No broker runs on {options.directory}: start one with `recurd broker start`.")
+    print(f"{running.bootstrap} (process {running.pid})")
+    return 0
+
+
+# -- the options --------------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recurd",
+        description="Streaming forecasts from carried LSTM state on Kafka.",
+        epilog="Settings: a TOML file, RECURD_SECTION__KEY variables, --set; `recurd config show --defaults` explains every key.",
+    )
+    parser.add_argument("--version", action="version", version=f"recurd {metadata.version('recurd')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _command(commands, "serve", _serve, "read readings from Kafka, write forecasts back")
+    _command(commands, "demo", _demo, "a broker, sensors and the daemon, watched live for two minutes")
+    _add_train(commands)
+    _add_replay(commands)
+    _add_record(commands)
+    _add_state(_group(commands, "state", "the streams' state as it would be restored"))
+    _add_broker(_group(commands, "broker", "a real one-node Kafka on this machine, for development"))
+    _add_config(_group(commands, "config", "the settings"))
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # argparse has no public name for what `add_subparsers` returns
+
+
+def _command(commands: _Commands[argparse.ArgumentParser], name: str, command: Command, what: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=what, description=what[:1].upper() + what[1:] + ".")
+    parser.set_defaults(command=command)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one setting; beats file and variables; repeatable",
+    )
+    return parser
+
+
+def _group(commands: _Commands[argparse.ArgumentParser], name: str, what: str) -> _Commands[argparse.ArgumentParser]:
+    parser = commands.add_parser(name, help=what, description=what[:1].upper() + what[1:] + ".")
+    return parser.add_subparsers(metavar="COMMAND", required=True)
+
+
+def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
+    train = _command(commands, "train", _train, "fit weights to a recording or CSV file")
+    train.add_argument("data", type=Path, metavar="DATA", help="recording or CSV file")
+    train.add_argument("--out", type=Path, required=True, metavar="WEIGHTS", help="safetensors file to write")
+    train.add_argument("--until", metavar="TIME", help="use readings before this time only")
+    train.add_argument("--seed", type=_whole, default=0, help="of first weights and sampling (default 0)")
+
+
+def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
+    replay = _command(commands, "replay", _replay, "forecast a recording or CSV file without a broker")
+    replay.add_argument("data", type=Path, metavar="DATA", help="recording or CSV file")
+    replay.add_argument(
+        "--weights", type=Path, action="append", default=[], help="repeatable: a recording's epochs choose; none: version naive"
+    )
+    replay.add_argument("--out", type=Path, required=True, metavar="FORECASTS", help="JSON Lines; compressed if it ends in .zst")
+    replay.add_argument(
+        "--ignore-epochs", action="store_true", help="use the settings, not the epochs that the recording carries"
+    )
+    replay.add_argument("--with-source", action="store_true", help="write each forecast with its record's partition and offset")
+
+
+def _add_record(commands: _Commands[argparse.ArgumentParser]) -> None:
+    record = _command(commands, "record", _record, "write a topic to a recording")
+    record.add_argument("--topic", help="default: the input topic")
+    record.add_argument("--out", type=Path, required=True, metavar="RECORDING", help="JSON Lines; compressed if it ends in .zst")
+    record.add_argument("--from", dest="first", metavar="OFFSET|TIME", help="first record of each partition")
+    record.add_argument("--to", dest="last", metavar="OFFSET|TIME", help="records before this one")
+    record.add_argument("--partition", type=_whole, help="this partition alone")
+    record.add_argument("--limit", type=_whole, metavar="N", help="at most N records")
+
+
+def _add_state(state: _Commands[argparse.ArgumentParser]) -> None:
+    _command(state, "list", _state_list, "a line for every stream")
+    show = _command(state, "show", _state_show, "a stream's row as JSON")
+    show.add_argument("stream", help="stream id")
+    show.add_argument("--partition", type=_whole, help="this partition alone")
+
+
+def _add_broker(broker: _Commands[argparse.ArgumentParser]) -> None:
+    start = _command(broker, "start", _broker_start, "start it in the background and print its address")
+    start.add_argument("--port", type=_port, default=BROKER_PORT, help=f"default {BROKER_PORT}; 0: a free one")
+    stop = _command(broker, "stop", _broker_stop, "stop it; its data stays")
+    status = _command(broker, "status", _broker_status, "its address and process; exit code 1 where none runs")
+    for parser in (start, stop, status):
+        parser.add_argument("--directory", type=Path, default=BROKER_DIRECTORY, help=f"its data (default {BROKER_DIRECTORY})")
+
+
+def _add_config(config: _Commands[argparse.ArgumentParser]) -> None:
+    show = _command(config, "show", _config_show, "print the settings in force as TOML, without secrets")
+    show.add_argument("--defaults", action="store_true", help="every key with its default, meaning and unit instead")
+    _command(config, "check", _config_check, "say ok, or what is wrong; exit code 2")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    port = _whole(text)
+    if port > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

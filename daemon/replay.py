@@ -1,0 +1,243 @@
+"""`recurd replay`: forecasts of a recording or CSV file, by the daemon's own pipeline and without a broker.
+
+A recording that carries epochs is replayed under them, so the output is what the daemon has sent. Otherwise, and where asked,
+one epoch a partition is made from the settings and the weights given. How records are cut into polls changes no byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from config.settings import EngineSettings, Settings
+from daemon import logs, pipeline
+from daemon.csv_log import read_csv
+from daemon.engines import Engines
+from daemon.epochs import Epoch
+from daemon.errors import EXIT_FAILED, OperatorError
+from daemon.pipeline import Outcome, Pipeline, Scores
+from daemon.recording import Recording, RecordingError, is_csv, written
+from daemon.records import Message, Record
+from daemon.weights import read_file
+from models import arithmetic, artifacts
+from models.forecaster import NAIVE
+from models.layout import ENGINE_VERSION, ladder
+
+PROGRESS_S = 5.0
+
+log = logs.get("replay")
+
+
+@dataclass
+class Report:
+    """What a replay did."""
+
+    records: int = 0
+    earlier: int = 0  # records before their partition's first epoch, which the daemon never took
+    forecasts: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)  # by reason
+    drops: Counter[str] = field(default_factory=Counter)
+    stepped: int = 0
+    seconds: float = 0.0
+    scores: dict[tuple[tuple[str, ...], tuple[int, ...]], Scores] = field(default_factory=dict)  # by targets and rungs
+
+    def add(self, outcome: Outcome, engine: EngineSettings) -> None:
+        """Count what became of one poll's records of one partition, which ended under these settings."""
+        self.forecasts += len(outcome.forecasts)
+        self.dead_letters.update(letter.reason for letter in outcome.dead_letters)
+        self.drops.update(outcome.drops)
+        self.stepped += outcome.stepped
+        if outcome.scores is not None:
+            key = (engine.targets, ladder(engine.model.horizon))
+            self.scores[key] = self.scores[key] + outcome.scores if key in self.scores else outcome.scores
+
+    def text(self) -> str:
+        """The summary, some lines."""
+        rate = self.stepped / self.seconds if self.seconds else 0.0
+        return "\n".join(
+            [
+                f"{self.records} records, {self.stepped} readings applied in {self.seconds:.1f} s ({rate:,.0f}/s)",
+                f"forecasts      {self.forecasts}",
+                *_counts("dropped", self.drops),
+                *_counts("dead letters", self.dead_letters),
+                *([f"before epochs  {self.earlier} records"] if self.earlier else []),
+                *(line for (targets, rungs), scores in self.scores.items() for line in _scores(targets, rungs, scores)),
+            ]
+        )
+
+
+def run(
+    settings: Settings,
+    data: Path,
+    weights: Sequence[Path],
+    out: Path,
+    *,
+    as_recorded: bool = True,
+    with_source: bool = False,
+    poll_records: int = 5000,
+    say: Callable[[str], None] = lambda _line: None,
+) -> int:
+    """Replay a file; write forecasts as JSON Lines, in log order within a partition, and say what was done.
+
+    Args:
+        settings: For data without epochs, and the field mapping of CSV files.
+        data: A recording or CSV file.
+        weights: Weights files. Epochs choose among them by version; without epochs at most one, `naive` without any.
+        out: Where forecasts go; compressed where the name ends in `.zst`.
+        as_recorded: Use the recording's epochs where it carries some.
+        with_source: Write `{"source":"<partition>,<offset>,<index>","forecast":<value>}` instead of the bare value.
+        poll_records: Records processed together.
+        say: Takes the summary.
+
+    Returns:
+        0, or 1 where a part of the data could not be read; what stands before it is replayed.
+
+    Raises:
+        OperatorError: Nothing can be replayed: a file is absent, weights are missing.
+    """
+    known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
+    if is_csv(data):
+        records, epochs = iter(read_csv(data, settings.input)), {}
+    else:
+        recording = Recording(data)
+        records, epochs = iter(recording), recording.epochs if as_recorded else {}
+    choose = _Recorded(epochs, known) if epochs else _Own(settings, known)
+    report = Report()
+    line = _with_source if with_source else _bare
+    with written(out) as file:
+        failure = _replay(_polls(records, poll_records), choose, Engines(known), report, file, line)
+    say(report.text())
+    if failure:
+        say(f"{failure} What stands before that line was replayed.")
+    return EXIT_FAILED if failure else 0
+
+
+def _replay(
+    polls: Iterable[list[Record]],
+    epochs_for: Callable[[Record], list[Epoch]],
+    engine_for: Engines,
+    report: Report,
+    file: IO[bytes],
+    line: Callable[[Message], bytes],
+) -> RecordingError | None:
+    """Run polls through one pipeline a partition."""
+    pipelines: dict[int, Pipeline] = {}
+    started_s = said_s = time.perf_counter()
+    try:
+        for poll in polls:
+            report.records += len(poll)
+            for partition, records in pipeline.by_partition(poll):
+                if partition not in pipelines:
+                    epochs = epochs_for(records[0])
+                    pipelines[partition] = Pipeline(partition, epochs, engine_for)
+                here = pipelines[partition]
+                taken = [record for record in records if record.offset >= here.epochs[0].first_offset]
+                report.earlier += len(records) - len(taken)
+                outcome = here.process(taken)
+                file.writelines(map(line, outcome.forecasts))
+                report.add(outcome, here.epoch.engine)
+            report.seconds = time.perf_counter() - started_s
+            if report.seconds + started_s - said_s > PROGRESS_S:
+                said_s = report.seconds + started_s
+                log.info("replaying", records=report.records, readings_per_s=round(report.stepped / report.seconds))
+    except RecordingError as error:
+        return error
+    return None
+
+
+class _Recorded:
+    """The epochs that a recording carries."""
+
+    def __init__(self, epochs: Mapping[int, list[Epoch]], weights: Mapping[str, bytes]) -> None:
+        self._epochs = epochs
+        used = {epoch.model_version for part in epochs.values() for epoch in part}
+        for version in weights.keys() - used:
+            log.warning("weights not used: no epoch of the recording has them", version=version)
+        _compare({epoch.essence(): epoch for part in epochs.values() for epoch in part}.values())
+
+    def __call__(self, record: Record) -> list[Epoch]:
+        if record.partition not in self._epochs:
+            raise OperatorError(
+                f"The recording carries epochs, but none of partition {record.partition}: record the topic again, "
+                "or replay under the settings instead of the epochs."
+            )
+        return self._epochs[record.partition]
+
+
+class _Own:
+    """One epoch a partition, from the settings and the weights given."""
+
+    def __init__(self, settings: Settings, weights: Mapping[str, bytes]) -> None:
+        if len(weights) > 1:
+            raise OperatorError(f"{len(weights)} weights files are given for data without epochs: give one.")
+        self._engine = settings.engine()
+        kind = self._engine.model.kind
+        self._version = next(iter(weights), NAIVE) if kind == "forecaster" else kind
+        self._fingerprint = _fingerprint(self._engine)
+
+    def __call__(self, record: Record) -> list[Epoch]:
+        return [Epoch(record.partition, record.offset, self._version, self._engine, ENGINE_VERSION, self._fingerprint)]
+
+
+def _fingerprint(engine: EngineSettings) -> str:
+    return "chain" if engine.model.kind == "chain" else arithmetic.check(engine)
+
+
+def _compare(epochs: Iterable[Epoch]) -> None:
+    """Warn of epochs whose bytes this machine and version cannot reproduce."""
+    fingerprints: dict[str, str] = {}
+    for epoch in epochs:
+        shape = epoch.engine.model_dump_json()
+        if shape not in fingerprints:
+            fingerprints[shape] = _fingerprint(epoch.engine)
+        if (epoch.engine_version, epoch.fingerprint) != (ENGINE_VERSION, fingerprints[shape]):
+            log.warning(
+                "forecasts may differ from those sent: other arithmetic",
+                partition=epoch.partition, first_offset=epoch.first_offset, engine_version=epoch.engine_version,
+                fingerprint=epoch.fingerprint, here=fingerprints[shape],
+            )  # fmt: skip
+
+
+def _polls(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    """Lists of `size` records; those before an unreadable line come before its error."""
+    poll: list[Record] = []
+    try:
+        for record in records:
+            poll.append(record)
+            if len(poll) == size:
+                yield poll
+                poll = []
+    except RecordingError:
+        yield poll
+        raise
+    yield poll
+
+
+def _bare(message: Message) -> bytes:
+    return (message.value or b"") + b"\n"
+
+
+def _with_source(message: Message) -> bytes:
+    source = dict(message.headers)["source"]
+    return b'{"source":"' + source + b'","forecast":' + (message.value or b"") + b"}\n"
+
+
+def _counts(title: str, counts: Counter[str]) -> Iterator[str]:
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
+    yield f"{title:<14} {counts.total()}{f' ({shown})' if shown else ''}"
+
+
+def _scores(targets: Sequence[str], rungs: Sequence[int], scores: Scores) -> Iterator[str]:
+    """A line for each target and lead: mean errors in units of the stream's spread, and how often the interval held."""
+    yield f"{'target':<12} {'lead':>5} {'forecasts':>10} {'error':>8} {'naive':>8} {'to naive':>9} {'covered':>8}"
+    for target, name in enumerate(targets):
+        for rung, lead in enumerate(rungs):
+            pairs = int(scores.pairs[target, rung])
+            if pairs:
+                error, naive, covered = (float(s[target, rung]) / pairs for s in (scores.model, scores.naive, scores.covered))
+                ratio = f"{error / naive - 1:+.1%}" if naive else "-"
+                yield f"{name:<12} {lead:>5} {pairs:>10} {error:>8.4f} {naive:>8.4f} {ratio:>9} {covered:>8.1%}"
