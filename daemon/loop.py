@@ -16,7 +16,7 @@ from daemon import blocks, codec, logs
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers.port import Broker, Consumer, Membership, Polled, Producer
 from daemon.epochs import Epoch
-from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Stalled, Unreachable
+from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Stalled
 from daemon.http import Health
 from daemon.metrics import Metrics
 from daemon.pipeline import Outcome
@@ -97,9 +97,11 @@ class Loop:
                 try:
                     self._turn()
                     self._backoff_s = BACKOFF_S[0]
+                except (FatalBrokerError, Stalled):
+                    raise
                 except Doubt as doubt:
                     self._recover(doubt)
-                except Unreachable as error:
+                except BrokerError as error:
                     self._wait_for_broker(error)
             self._drain()
         finally:
@@ -111,8 +113,12 @@ class Loop:
         consumer, producer = self._connected()
         self._pause_under_low_load()
         busy = bool(self._restorer.restoring)
-        with self._metrics.stage("poll"):
-            polled = consumer.poll(0 if busy else IDLE_POLL_MS)
+        try:
+            with self._metrics.stage("poll"):
+                polled = consumer.poll(0 if busy else IDLE_POLL_MS)
+        except BrokerError:
+            self._leave_group()
+            raise
         self._follow(polled, consumer)
         self._restore(consumer)
         outcomes = self._process(polled.records)
@@ -331,7 +337,17 @@ class Loop:
                 raise doubt
             self._fenced_s = time.monotonic()
 
-    def _wait_for_broker(self, error: Unreachable) -> None:
+    def _leave_group(self) -> None:
+        """Close the consumer; the next turn joins anew and takes back what comes back unchanged."""
+        if self._consumer is not None:
+            self._consumer.close()
+        self._consumer = None
+        self._health.set("joined", False, "joining the group again")
+        self._restorer.drop(sorted(self._restorer.restoring))
+        self._to_restore.clear()
+        self._release(list(self._partitions), keep=True)
+
+    def _wait_for_broker(self, error: BrokerError) -> None:
         log.warning("broker unreachable", reason=str(error), retry_in_s=self._backoff_s)
         self._health.set("kafka", False, f"unreachable: {error}")
         self._stopping.wait(self._backoff_s)
@@ -365,7 +381,7 @@ class Loop:
             marks = {partition.number: self._checkpoint(producer, partition) for partition in due}
             producer.commit({p.number: self._offset(p, marks[p.number]) for p in due}, polled.membership)
             log.info("drained", partitions=",".join(str(p.number) for p in due))
-        except (Doubt, Unreachable) as error:
+        except BrokerError as error:
             log.warning("last checkpoint not committed: the next owner catches up", reason=str(error))
 
     def _close(self) -> None:
@@ -393,9 +409,7 @@ class Loop:
             if self._remade_for_stall:
                 raise Stalled(f"partition {number} brings no records from offset {next_offsets[number]} on")
             self._remade_for_stall = True
-            self._release(list(self._partitions), keep=True)
-            consumer.close()
-            self._consumer = None
+            self._leave_group()
             return
 
     # -- what is seen from outside ----------------------------------------------------------------------------------------

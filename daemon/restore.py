@@ -19,7 +19,7 @@ from daemon import blocks, epochs, logs, weights
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers.port import Broker, Consumer, LogReader
 from daemon.epochs import Epoch
-from daemon.errors import StateError
+from daemon.errors import BrokerError, StateError
 from daemon.pipeline import Pipeline, Restored, Stage
 from daemon.records import Committed
 from models.engine import Engine
@@ -122,14 +122,12 @@ class Restorer:
         """Read on for about `timeout_ms`; return the partitions that are whole now."""
         if not self._jobs:
             return []
-        reader = self._open()
-        for (_, partition), records in reader.poll(timeout_ms).items():
-            self._jobs[partition].values.update((record.key, record.value) for record in records)
-        done = []
-        for partition, job in self._jobs.items():
-            job.position = reader.position(self._topic, partition)
-            if job.position >= job.end:
-                done.append(partition)
+        try:
+            self._read(self._open(), timeout_ms)
+        except BrokerError:
+            self._close_reader()
+            raise
+        done = [partition for partition, job in self._jobs.items() if job.position >= job.end]
         finished = [self._finish(partition, self._jobs[partition], consumer) for partition in done]
         self.drop(done)
         return finished
@@ -137,6 +135,9 @@ class Restorer:
     def close(self) -> None:
         """Give up everything under way."""
         self._jobs.clear()
+        self._close_reader()
+
+    def _close_reader(self) -> None:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -144,10 +145,20 @@ class Restorer:
     def _open(self) -> LogReader:
         if self._reader is None:
             self._reader = self._broker.reader()
+            self._assign()
         return self._reader
 
     def _assign(self) -> None:
-        self._open().assign({(self._topic, partition): job.position for partition, job in self._jobs.items()})
+        """Read on with every job where it stands."""
+        if self._reader is not None:
+            self._reader.assign({(self._topic, partition): job.position for partition, job in self._jobs.items()})
+
+    def _read(self, reader: LogReader, timeout_ms: int) -> None:
+        """Take in what the changelogs hold, the newest value of each key."""
+        for (_, partition), records in reader.poll(timeout_ms).items():
+            self._jobs[partition].values.update((record.key, record.value) for record in records)
+        for partition, job in self._jobs.items():
+            job.position = reader.position(self._topic, partition)
 
     def _finish(self, number: int, job: _Job, consumer: Consumer) -> Partition:
         """Decode what was read and decide where to go on."""
