@@ -227,11 +227,13 @@ class Loop:
             return
         try:
             producer.begin()
+            log.debug("sending", partitions=",".join(str(partition.number) for partition in touched))
             with self._metrics.stage("send"):
                 if self._exactly_once:
                     self._send(producer, outcomes)
                 marks = {partition.number: self._checkpoint(producer, partition) for partition in due}
             offsets = {p.number: self._offset(p, marks.get(p.number, p.mark)) for p in touched}
+            log.debug("committing")
             with self._metrics.stage("commit"):
                 producer.commit(offsets, membership)
         except BrokerError as error:
