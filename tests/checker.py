@@ -4,7 +4,7 @@ The policy is recomputed here from the documents with `json` and `hashlib`, read
 is imported, so that a mistake there cannot excuse itself. Every check returns sentences about what is wrong; none is right.
 
     judge              input records and epochs   -> what each reading must become, with the digest where the chain engine runs
-    check_exactly_once judgement and topics       -> each forecast and dead letter once, none missing, none extra, streams in order
+    check_exactly_once judgement and topics       -> each forecast and dead letter once, no other, streams in order
     check_at_least_once the same                  -> nothing lost, every repetition identical
     check_replay       lines of `recurd replay`   -> equal to what was sent, byte for byte per stream
     check_reader       a reader during the chaos  -> saw what a reader afterwards sees

@@ -161,7 +161,7 @@ def test_a_dead_letter_carries_its_record(sound: Run) -> None:
 
 @pytest.mark.parametrize("lost", [3, 400])
 def test_a_lost_state_update_is_found_by_later_digests(sound: Run, lost: int) -> None:
-    """A reading that never reached the state shows in every later forecast of its stream, though the ledger of sources is whole."""
+    """A reading that never reached the state shows in every later digest of its stream, though no source is missing."""
     chosen = [epochs.from_bytes(each.raw) for each in sound.epochs[0]]
     pipeline = Pipeline(0, chosen, lambda each: Chain(each.to_bytes()))
     records = [Record("readings", *each[:2], *each[2:5]) for each in sound.records]  # type: ignore[arg-type]
