@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from config import toml
 from config.settings import Settings, SettingsError, load
 from daemon import logs
-from daemon.errors import EXIT_FAILED, EXIT_USAGE, OperatorError, RecurdError
+from daemon.errors import EXIT_FAILED, EXIT_NO_RESTART, EXIT_RESTART, EXIT_USAGE, OperatorError, RecurdError
 
 #: Where `recurd broker` keeps its broker unless told otherwise.
 BROKER_DIRECTORY = Path.home() / ".cache" / "recurd" / "broker"
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has enough, as in `recurd state list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:  # a file that cannot be read or written; its text names the file
+        return _said(error, EXIT_FAILED)
 
 
 def _flushed(code: int) -> int:
@@ -61,7 +64,12 @@ def _said(error: Exception, code: int) -> int:
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     from daemon import serve
 
-    return serve.run(settings)
+    try:
+        return serve.run(settings)
+    except OperatorError as error:  # before the log and the probes are there to say it
+        return _said(error, EXIT_NO_RESTART)
+    except RecurdError as error:
+        return _said(error, EXIT_RESTART)
 
 
 def _demo(settings: Settings, _options: argparse.Namespace) -> int:
@@ -70,19 +78,38 @@ def _demo(settings: Settings, _options: argparse.Namespace) -> int:
     return demo.run(settings)
 
 
+@contextmanager
+def _weights_errors() -> Iterator[None]:
+    """Weights or arithmetic that cannot be used, as an operator's error: `models` knows no errors of ours."""
+    from models.arithmetic import UnstableArithmetic
+    from models.artifacts import ArtifactError
+
+    try:
+        yield
+    except (ArtifactError, UnstableArithmetic) as error:
+        raise OperatorError(str(error)) from error
+
+
 def _train(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import train
 
-    return train.run(settings, options.data, options.out, until=options.until, seed=options.seed)
+    with _weights_errors():
+        return train.run(settings, options.data, options.out, until=options.until, seed=options.seed)
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import replay
 
-    as_recorded = not options.ignore_epochs
-    return replay.run(
-        settings, options.data, options.weights, options.out, as_recorded=as_recorded, with_source=options.with_source, say=print
-    )
+    with _weights_errors():
+        return replay.run(
+            settings,
+            options.data,
+            options.weights,
+            options.out,
+            as_recorded=not options.ignore_epochs,
+            with_source=options.with_source,
+            say=print,
+        )
 
 
 def _record(settings: Settings, options: argparse.Namespace) -> int:
@@ -149,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Streaming forecasts from carried LSTM state on Kafka.",
         epilog="Settings: a TOML file, RECURD_SECTION__KEY variables, --set; `recurd config show --defaults` explains every key.",
     )
-    parser.add_argument("--version", action="version", version=f"recurd {metadata.version('recurd')}")
+    parser.add_argument("--version", action="version", version=f"recurd {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _command(commands, "serve", _serve, "read readings from Kafka, write forecasts back")
     _command(commands, "demo", _demo, "a broker, sensors and the daemon, watched live for two minutes")
@@ -160,6 +187,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_broker(_group(commands, "broker", "a real one-node Kafka on this machine, for development"))
     _add_config(_group(commands, "config", "the settings"))
     return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("recurd")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 _Commands = argparse._SubParsersAction  # argparse has no public name for what `add_subparsers` returns

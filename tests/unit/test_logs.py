@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -17,17 +16,7 @@ from daemon import logs
 log = logs.get("unit")
 
 
-@pytest.fixture(autouse=True)
-def _own_handlers() -> Iterator[None]:
-    """Leave the process's logging as it was."""
-    root, ours = logging.getLogger(), logging.getLogger(logs.ROOT)
-    before = (root.level, ours.level)
-    yield
-    for handler in [handler for handler in root.handlers if isinstance(handler, logs.Output)]:
-        root.removeHandler(handler)
-    root.setLevel(before[0])
-    ours.setLevel(before[1])
-    logging.captureWarnings(False)
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 def written(**settings: str) -> io.StringIO:

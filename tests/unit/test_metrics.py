@@ -181,6 +181,13 @@ def test_turn_shows_what_is_held_and_forgets_the_rest(metrics: Metrics) -> None:
     assert value(metrics, "recurd_checkpoint_bytes_total") == 4096
 
 
+def test_restored_partition(metrics: Metrics) -> None:
+    """A restore counts its blocks and its time."""
+    metrics.restored(SimpleNamespace(restored_blocks=40, restored_s=0.3))  # type: ignore[arg-type]
+    assert value(metrics, "recurd_restore_blocks_total") == 40
+    assert value(metrics, "recurd_restore_seconds_sum") == pytest.approx(0.3)
+
+
 def test_one_model_in_force(metrics: Metrics) -> None:
     """The model version in force replaces the one before."""
     metrics.model("naive", "forecaster")
