@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -97,8 +98,24 @@ def run(
         0, or 1 where a part of the data could not be read; what stands before it is replayed.
 
     Raises:
-        OperatorError: Nothing can be replayed: a file is absent, weights are missing.
+        OperatorError: Nothing can be replayed: a file is absent, weights are missing or unusable, or arithmetic is unstable.
     """
+    try:
+        return _run(settings, data, weights, out, as_recorded, with_source, poll_records, say)
+    except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
+        raise OperatorError(str(error)) from None
+
+
+def _run(
+    settings: Settings,
+    data: Path,
+    weights: Sequence[Path],
+    out: Path,
+    as_recorded: bool,
+    with_source: bool,
+    poll_records: int,
+    say: Callable[[str], None],
+) -> int:
     known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
     if is_csv(data):
         records, epochs = iter(read_csv(data, settings.input)), {}
@@ -138,7 +155,7 @@ def _replay(
                 taken = [record for record in records if record.offset >= here.epochs[0].first_offset]
                 report.earlier += len(records) - len(taken)
                 outcome = here.process(taken)
-                file.writelines(map(line, outcome.forecasts))
+                file.write(b"".join(map(line, outcome.forecasts)))
                 report.add(outcome, here.epoch.engine)
             report.seconds = time.perf_counter() - started_s
             if report.seconds + started_s - said_s > PROGRESS_S:
@@ -184,22 +201,28 @@ class _Own:
 
 
 def _fingerprint(engine: EngineSettings) -> str:
-    return "chain" if engine.model.kind == "chain" else arithmetic.check(engine)
+    return "chain" if engine.model.kind == "chain" else _checked(engine.model_dump_json())
+
+
+@cache
+def _checked(engine: str) -> str:
+    """The fingerprint of engine settings in JSON; the self-check takes half a second and more."""
+    return arithmetic.check(EngineSettings.model_validate_json(engine))
 
 
 def _compare(epochs: Iterable[Epoch]) -> None:
     """Warn of epochs whose bytes this machine and version cannot reproduce."""
-    fingerprints: dict[str, str] = {}
     for epoch in epochs:
-        shape = epoch.engine.model_dump_json()
-        if shape not in fingerprints:
-            fingerprints[shape] = _fingerprint(epoch.engine)
-        if (epoch.engine_version, epoch.fingerprint) != (ENGINE_VERSION, fingerprints[shape]):
+        here = _fingerprint(epoch.engine)
+        if (epoch.engine_version, epoch.fingerprint) != (ENGINE_VERSION, here):
             log.warning(
                 "forecasts may differ from those sent: other arithmetic",
-                partition=epoch.partition, first_offset=epoch.first_offset, engine_version=epoch.engine_version,
-                fingerprint=epoch.fingerprint, here=fingerprints[shape],
-            )  # fmt: skip
+                partition=epoch.partition,
+                first_offset=epoch.first_offset,
+                engine_version=epoch.engine_version,
+                fingerprint=epoch.fingerprint,
+                here=here,
+            )
 
 
 def _polls(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

@@ -21,25 +21,27 @@ def connect(settings: Settings) -> Broker:
     """
     from daemon.brokers.kafka_python import ClientOptions, KafkaPythonBroker
 
+    return KafkaPythonBroker(ClientOptions(**options(settings)))
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """What every client is told, by the names of `ClientOptions`. Request, delivery and transaction time-outs nest."""
     kafka = settings.kafka
-    # Request, delivery and transaction time-outs must nest.
     delivery_ms = min(DELIVERY_TIMEOUT_MS, kafka.transaction_timeout_ms * 3 // 5)
-    return KafkaPythonBroker(
-        ClientOptions(
-            bootstrap_servers=kafka.bootstrap_servers,
-            group_id=kafka.group_id,
-            instance_id=kafka.instance_id,
-            topic=settings.topics.readings,
-            session_timeout_ms=kafka.session_timeout_ms,
-            heartbeat_interval_ms=min(HEARTBEAT_INTERVAL_MS, kafka.session_timeout_ms // 3),
-            max_poll_records=kafka.max_poll_records,
-            transaction_timeout_ms=kafka.transaction_timeout_ms,
-            delivery_timeout_ms=delivery_ms,
-            request_timeout_ms=min(REQUEST_TIMEOUT_MS, delivery_ms * 2 // 3),
-            replication_factor=kafka.replication_factor,
-            extra=security(kafka),
-        )
-    )
+    return {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "group_id": kafka.group_id,
+        "instance_id": kafka.instance_id,
+        "topic": settings.topics.readings,
+        "session_timeout_ms": kafka.session_timeout_ms,
+        "heartbeat_interval_ms": min(HEARTBEAT_INTERVAL_MS, kafka.session_timeout_ms // 3),
+        "max_poll_records": kafka.max_poll_records,
+        "transaction_timeout_ms": kafka.transaction_timeout_ms,
+        "delivery_timeout_ms": delivery_ms,
+        "request_timeout_ms": min(REQUEST_TIMEOUT_MS, delivery_ms * 2 // 3),
+        "replication_factor": kafka.replication_factor,
+        "extra": security(kafka),
+    }
 
 
 def security(kafka: KafkaSettings) -> dict[str, Any]:
