@@ -1,0 +1,122 @@
+"""`recurd record` and `recurd state` against a real broker: committed records only, to the end that a topic had at the start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config.settings import Settings
+from daemon import record, state
+from daemon.blocks import MARK_KEY, Mark, block_key, encode_block, encode_mark
+from daemon.brokers import connect
+from daemon.brokers.dev import DevBroker
+from daemon.brokers.port import Producer, TopicSpec
+from daemon.epochs import Epoch
+from daemon.errors import OperatorError
+from daemon.record import Bound, Span
+from daemon.recording import Recording
+from models.engine import version_number
+from models.layout import ENGINE_VERSION, row_dtype
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def settings(broker: DevBroker, unique: Callable[[str], str]) -> Settings:
+    """A group with topics of its own: two input partitions, committed and aborted readings, an epoch and a checkpoint."""
+    group = unique("group")
+    made = Settings.model_validate(
+        {
+            "kafka": {"bootstrap_servers": broker.bootstrap, "group_id": group},
+            "topics": {"readings": unique("readings")},
+            "model": {"hidden": 8, "context": 16, "horizon": 2},
+        }
+    )
+    admin = connect(made).admin()
+    admin.create(
+        [TopicSpec(made.topic(name), 2, {}) for name in ("readings", "state")] + [TopicSpec(made.topic("epochs"), 1, {})]
+    )
+    admin.close()
+    producer = connect(made).producer(f"{group}-test")
+    try:
+        _fill(made, producer)
+    finally:
+        producer.close()
+    return made
+
+
+def _fill(settings: Settings, producer: Producer) -> None:
+    engine = settings.engine()
+    rows = np.zeros(2, row_dtype(engine))
+    rows["count"], rows["applied_offset"], rows["version"] = 3, 2, version_number("naive")
+    rows["level"] = np.nan
+    epoch = Epoch(1, 0, "naive", engine, ENGINE_VERSION, "f")
+    for commits in (True, False, True):
+        producer.begin()
+        for partition in (0, 1):
+            for _ in range(3):
+                value = b'{"committed":%s}' % str(commits).lower().encode()
+                producer.send(settings.topic("readings"), partition, b"\xff", value, (("h", b"\x80"),))
+        if commits:
+            producer.send(settings.topic("epochs"), 0, epoch.key(), epoch.to_bytes())
+            producer.send(settings.topic("state"), 1, block_key(0), encode_block(0, 0, ["pump-1", "pump-2"], rows))
+            producer.send(settings.topic("state"), 1, MARK_KEY, encode_mark(Mark(4, 3, 0, 0, 2)))
+            producer.commit({}, None)
+        else:
+            producer.abort()
+
+
+def test_recording_holds_committed_records_and_epochs(settings: Settings, tmp_path: Path) -> None:
+    """A recording has every committed record of every partition, none that was aborted, and the group's epochs."""
+    said: list[str] = []
+    assert record.run(settings, None, tmp_path / "log.jsonl.zst", say=said.append) == 0
+    recording = Recording(tmp_path / "log.jsonl.zst")
+    records = list(recording)
+    assert [sum(one.partition == partition for one in records) for partition in (0, 1)] == [6, 6]
+    assert {(one.key, one.value, one.headers) for one in records} == {(b"\xff", b'{"committed":true}', (("h", b"\x80"),))}
+    assert [epoch.key() for epoch in recording.epochs[1]] == [b"1:0"]
+    assert said[0].startswith("12 records of 2 partitions")
+
+
+def test_part_of_another_topic(settings: Settings, tmp_path: Path) -> None:
+    """Partition, span and limit cut the recording; a topic that is not the input carries no epochs."""
+    span = Span(first=Bound(offset=1), last=Bound(offset=6))
+    assert record.run(settings, settings.topic("state"), tmp_path / "log.jsonl", span=span, partition=1, limit=2) == 0
+    recording = Recording(tmp_path / "log.jsonl")
+    assert [(one.partition, one.offset, one.key) for one in recording] == [(1, 1, MARK_KEY), (1, 3, block_key(0))]
+    assert recording.epochs == {}
+
+
+def test_absent_topic_and_partition_are_refused(settings: Settings, tmp_path: Path) -> None:
+    """What is not there is named, and no file appears."""
+    with pytest.raises(OperatorError, match="Topic 'absent' does not exist"):
+        record.run(settings, "absent", tmp_path / "log.jsonl")
+    with pytest.raises(OperatorError, match="has no partition 7: it has 0 to 1"):
+        record.run(settings, None, tmp_path / "log.jsonl", partition=7)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_lists_and_shows_streams(settings: Settings) -> None:
+    """The streams of the newest checkpoint are listed, and a row is shown as JSON with null for NaN."""
+    said: list[str] = []
+    assert state.list_streams(settings, said.append) == 0
+    assert [line.split() for line in said[1:3]] == [
+        ["1", stream, "2", "1970-01-01T00:00:00.000Z", "3", "naive"] for stream in ("pump-1", "pump-2")
+    ]
+    assert said[3] == "partition 1: checkpoint 4 at offset 3, 2 streams"
+    said.clear()
+    assert state.show(settings, "pump-2", None, said.append) == 0
+    shown = json.loads(said[0])
+    assert (shown["stream"], shown["partition"], shown["count"], shown["level"]) == ("pump-2", 1, 3, [None])
+
+
+def test_unknown_stream_is_refused(settings: Settings) -> None:
+    """A stream that no checkpoint holds is an error that says where to look."""
+    with pytest.raises(OperatorError, match="No checkpoint holds stream 'pump-9' in any partition: `recurd state list`"):
+        state.show(settings, "pump-9", None, lambda line: None)
+    with pytest.raises(OperatorError, match="in partition 0"):
+        state.show(settings, "pump-1", 0, lambda line: None)
