@@ -1,0 +1,92 @@
+"""docs/formats.md says what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config.settings import EngineSettings, Settings
+from daemon.blocks import MARK_KEY, decode_mark, encode_block, layout_hash, mark_metadata
+from daemon.codec import Decoder
+from daemon.epochs import Epoch
+from daemon.errors import REASONS
+from daemon.recording import Recording
+from daemon.records import Record
+
+PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+
+
+def examples(heading: str) -> list[str]:
+    """The indented JSON examples below a heading, each on one line."""
+    section = re.split(r"^#+ ", PAGE.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    blocks = re.findall(r"(?:^    .*\n)+", section, flags=re.MULTILINE)
+    return [re.sub(r"\n\s*", " ", part).strip() for block in blocks for part in re.split(r"\n(?=    \{)", block)]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_is_named(reason: str) -> None:
+    """Every reason for a dead letter stands in the table of headers."""
+    assert f"`{reason}`" in PAGE.split("| `recurd.error` |", 1)[1].splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["forecasts", "state", "epochs", "models", "dead_letters"])
+def test_every_topic_is_named(name: str) -> None:
+    """Every topic stands in the table by its default name."""
+    group = Settings().kafka.group_id
+    assert f"| `<group_id>{Settings().topic(name).removeprefix(group)}` |" in PAGE
+
+
+def test_reading_example_decodes() -> None:
+    """The example of a reading is one, by default settings."""
+    (example,) = examples("Readings")
+    (reading,) = Decoder(Settings().input).decode(Record("readings", 0, 0, -1, None, example.encode()))
+    assert (reading.stream, reading.values) == ("pump-7", (21.4,))
+
+
+def test_mark_example_decodes() -> None:
+    """The example of a mark is one, and the metadata is as described."""
+    (example,) = examples("Marks")
+    mark = decode_mark(example.encode())
+    assert mark_metadata(mark) == f"recurd1 {mark.sequence} {mark.offset}"
+    assert f"`{MARK_KEY.decode()}`" in PAGE
+
+
+def test_epoch_fields_are_described() -> None:
+    """The fields of an epoch are those of the table, in the example's order."""
+    epoch = json.loads(Epoch(3, 0, "naive", EngineSettings(), 1, "f").to_bytes())
+    (example,) = examples("Epochs")
+    assert list(epoch) == list(json.loads(example.replace("{...}", "{}")))
+
+
+def test_recording_example_is_read(tmp_path: Path) -> None:
+    """The lines of the example are a recording."""
+    epoch, record = examples("Recordings")
+    assert list(json.loads(epoch.replace("{...}", "{}"))) == ["epoch"]
+    (tmp_path / "log.jsonl").write_text(record)
+    (read,) = Recording(tmp_path / "log.jsonl")
+    assert (read.topic, read.offset, read.key, read.headers) == (
+        "readings",
+        7,
+        b"pump-7",
+        (("trace", b"a1"), ("raw", b"\xff\x00")),
+    )
+
+
+def test_block_table_has_the_codes_offsets() -> None:
+    """A block picked apart by the offsets of the table gives back what was put in."""
+    rows = np.zeros(2, np.dtype([("count", "<i8")]))
+    data = encode_block(7, 40, ["a", "é"], rows)
+    table = re.findall(r"^\| (\d+) \| (\S+)(?: bytes)? \| (.*?)[:,|]", PAGE, flags=re.MULTILINE)
+    starts = {field.split()[0].strip("`"): int(at) for at, _, field in table}
+    assert data[:4] == b"RCRD"
+
+    def number(field: str, size: int) -> int:
+        return int.from_bytes(data[starts[field] : starts[field] + size], "little")
+
+    assert [number("format", 2), number("layout", 8), number("born", 8)] == [1, layout_hash(rows.dtype), 40]
+    assert [number("block", 4), number("rows", 1)] == [7, 2]
+    assert data[31:] == b"\x01\x00a\x02\x00\xc3\xa9" + rows.tobytes()
