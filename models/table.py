@@ -45,7 +45,7 @@ class StateTable:
 
     def scatter(self, slots: np.ndarray, rows: np.ndarray) -> None:
         """Put rows (B,) back into B different slots and mark their blocks dirty."""
-        self._bytes[slots] = rows.view(np.uint8).reshape(len(rows), -1)
+        self._bytes[slots] = rows.view(np.uint8).reshape(len(rows), self.dtype.itemsize)
         self._dirty[slots // BLOCK_ROWS] = True
 
     def reserve(self) -> None:
@@ -77,7 +77,7 @@ class StateTable:
         assert len(self) == 0, "load fills an empty table"
         self.slots.load(zip(ids, rows["last_time_ms"].tolist(), strict=True))
         self.reserve()
-        self._bytes[: len(rows)] = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+        self._bytes[: len(rows)] = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), self.dtype.itemsize)
         self.slots.order(self._use_order().tolist())
 
     def shrunk(self, capacity: int) -> StateTable:
