@@ -38,7 +38,7 @@ class LogInMemory:
         self._positions = dict(positions)
 
     def poll(self, timeout_ms: int) -> dict[tuple[str, int], Sequence[Record]]:
-        found = {}
+        found: dict[tuple[str, int], Sequence[Record]] = {}
         for (topic, partition), position in self._positions.items():
             ahead = [record for record in self._records if record.partition == partition and record.offset >= position][:2]
             self._positions[topic, partition] = ahead[-1].offset + 1 if ahead else self._ends[partition]
