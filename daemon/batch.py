@@ -89,7 +89,8 @@ class Batcher:
         for index, reading in enumerate(readings):
             if reading.time_ms > latest:
                 seconds = (reading.time_ms - record.timestamp_ms) / 1000
-                message = f"the reading is {seconds:g} s after its record's timestamp; input.max_ahead_s allows {self._max_ahead_ms / 1000:g}"
+                allowed = self._max_ahead_ms / 1000
+                message = f"the reading is {seconds:g} s after its record's timestamp; input.max_ahead_s allows {allowed:g}"
                 return DeadLetter(record, index, "future", message)
         return None
 

@@ -33,6 +33,7 @@ class Epoch:
     engine: EngineSettings
     engine_version: int
     fingerprint: str
+    cold: bool = False  # the rows of before are gone: the operator let a partition start again
 
     def key(self) -> bytes:
         """The key of its record: `<partition>:<first_offset>`."""
@@ -40,10 +41,11 @@ class Epoch:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII; `engine.input.values` alone keeps its order, that of the channels."""
-        return _canonical({"partition": self.partition, "first_offset": self.first_offset, **self._essence()})
+        position = {"partition": self.partition, "first_offset": self.first_offset, "cold": self.cold}
+        return _canonical({**position, **self._essence()})
 
     def essence(self) -> bytes:
-        """`to_bytes` without the position: equal for epochs whose forecasts are the same function of the log."""
+        """`to_bytes` without the position and `cold`: equal for epochs that go on as one another."""
         return _canonical(self._essence())
 
     def _essence(self) -> dict[str, Any]:

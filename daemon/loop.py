@@ -428,5 +428,3 @@ class Loop:
                 lags[number] = max(end - partition.pipeline.next_offset, 0)
         self._metrics.turn(self._partitions, waiting, lags)
         self._guard_against_stalls(consumer, lags)
-
-

@@ -197,8 +197,8 @@ class Metrics:
         self.batches.inc(outcome.parts)
         self.streams_evicted.inc(outcome.evicted)
         self.rows_rebuilt.inc(outcome.rebuilt)
-        if outcome.scores is not None:
-            self._scored(outcome.scores)
+        for scores in outcome.scores.values():
+            self._scored(scores)
 
     def _scored(self, scores: Scores) -> None:
         """Sums by rung over all targets; the last rung is the horizon."""

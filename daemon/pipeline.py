@@ -21,10 +21,14 @@ from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.records import DeadLetter, Message, Reading, Record
 from models.engine import Engine, QuantileForecasts, Readings
+from models.layout import ladder
 from models.table import StateTable
 
 #: Rows gathered, stepped and scattered together: the network's tile.
 PART_ROWS = 256
+
+#: Names of the targets and leads of the ladder: what the axes of `Scores` are.
+ScoreKey = tuple[tuple[str, ...], tuple[int, ...]]
 
 Stage = Callable[[str], AbstractContextManager[Any]]
 
@@ -41,7 +45,11 @@ class Outcome:
     evicted: int = 0
     rebuilt: int = 0  # rows whose hidden and cell were of another model version
     times_ms: list[int] = field(default_factory=list)  # of the readings that advanced a row
-    scores: Scores | None = None
+    scores: dict[ScoreKey, Scores] = field(default_factory=dict)
+
+    def score(self, key: ScoreKey, scores: Scores) -> None:
+        """Add sums to those of the same targets and leads."""
+        self.scores[key] = self.scores[key] + scores if key in self.scores else scores
 
 
 @dataclass
@@ -60,9 +68,7 @@ class Scores:
         return cls(np.sum(~np.isnan(output.model_error), axis=0), *sums)
 
     def __add__(self, other: Scores) -> Scores:
-        return Scores(
-            self.pairs + other.pairs, self.model + other.model, self.naive + other.naive, self.covered + other.covered
-        )
+        return Scores(self.pairs + other.pairs, self.model + other.model, self.naive + other.naive, self.covered + other.covered)
 
 
 @dataclass(frozen=True)
@@ -127,13 +133,13 @@ class Pipeline:
             first = end
 
     def begin(self, epoch: Epoch) -> None:
-        """Go on under another epoch: rows of another layout are gone, rows beyond a smaller cap too."""
+        """Go on under another epoch: a cold one or another row layout starts empty, a smaller cap evicts."""
         if epoch == self.epoch:
             return
         self.epoch = epoch
         self._engine = self._engine_for(epoch)
         cap = epoch.engine.max_streams_per_partition
-        if self._engine.row_dtype != self.table.dtype:
+        if epoch.cold or self._engine.row_dtype != self.table.dtype:
             self.table, self.born = StateTable(self._engine.row_dtype, cap), epoch.first_offset
         elif len(self.table) > cap:
             self.table, self.born = self.table.shrunk(cap), epoch.first_offset
@@ -183,8 +189,8 @@ class Pipeline:
             outcome.parts += 1
             if isinstance(output, QuantileForecasts):
                 outcome.rebuilt += int(output.rebuilt.sum())
-                scores = Scores.of(output)
-                outcome.scores = scores if outcome.scores is None else outcome.scores + scores
+                engine = self.epoch.engine
+                outcome.score((engine.targets, ladder(engine.model.horizon)), Scores.of(output))
         emitted = [message for message in messages if message is not None]
         outcome.drops["thinned"] += len(batch) - len(emitted)
         return emitted

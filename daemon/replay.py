@@ -20,13 +20,13 @@ from daemon.csv_log import read_csv
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import EXIT_FAILED, OperatorError
-from daemon.pipeline import Outcome, Pipeline, Scores
+from daemon.pipeline import Outcome, Pipeline, ScoreKey, Scores
 from daemon.recording import Recording, RecordingError, is_csv, written
 from daemon.records import Message, Record
 from daemon.weights import read_file
 from models import arithmetic, artifacts
 from models.forecaster import NAIVE
-from models.layout import ENGINE_VERSION, ladder
+from models.layout import ENGINE_VERSION
 
 PROGRESS_S = 5.0
 
@@ -44,17 +44,16 @@ class Report:
     drops: Counter[str] = field(default_factory=Counter)
     stepped: int = 0
     seconds: float = 0.0
-    scores: dict[tuple[tuple[str, ...], tuple[int, ...]], Scores] = field(default_factory=dict)  # by targets and rungs
+    scores: dict[ScoreKey, Scores] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome, engine: EngineSettings) -> None:
-        """Count what became of one poll's records of one partition, which ended under these settings."""
+    def add(self, outcome: Outcome) -> None:
+        """Count what became of one poll's records of one partition."""
         self.forecasts += len(outcome.forecasts)
         self.dead_letters.update(letter.reason for letter in outcome.dead_letters)
         self.drops.update(outcome.drops)
         self.stepped += outcome.stepped
-        if outcome.scores is not None:
-            key = (engine.targets, ladder(engine.model.horizon))
-            self.scores[key] = self.scores[key] + outcome.scores if key in self.scores else outcome.scores
+        for key, scores in outcome.scores.items():
+            self.scores[key] = self.scores[key] + scores if key in self.scores else scores
 
     def text(self) -> str:
         """The summary, some lines."""
@@ -156,7 +155,7 @@ def _replay(
                 report.earlier += len(records) - len(taken)
                 outcome = here.process(taken)
                 file.write(b"".join(map(line, outcome.forecasts)))
-                report.add(outcome, here.epoch.engine)
+                report.add(outcome)
             report.seconds = time.perf_counter() - started_s
             if report.seconds + started_s - said_s > PROGRESS_S:
                 said_s = report.seconds + started_s

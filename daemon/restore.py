@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import numpy as np
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from config.settings import Settings, parse_time_ms
 from daemon import blocks, epochs, logs, weights
@@ -173,6 +171,8 @@ class Restorer:
         )
         past = [epoch for epoch in known if epoch.first_offset <= (job.committed.offset if job.committed else -1)]
         desired = self._desired(number, plan.emit_from)
+        if known and not plan.keep:
+            desired = replace(desired, cold=True)
         started = None if past and epochs.same_forecasts(past[-1], desired) and plan.keep else desired
         new_arithmetic = self._judge_arithmetic(name, past[-1], desired) if past else False
         valid = [*(epoch for epoch in past if epoch.first_offset < desired.first_offset), desired] if started else past
@@ -227,22 +227,9 @@ class Restorer:
             )
         epoch = made_by[0]
         dtype = self._engine_for(epoch).row_dtype
-        alive = [value for value in values.values() if _is_living(value, mark.born, dtype)]
-        decoded = sorted((blocks.decode_block(value, dtype) for value in alive), key=lambda block: block.header.number)
-        ids = [name for block in decoded for name in block.ids]
-        if len(ids) != mark.streams:
-            raise StateError(
-                f"The changelog {self._topic} holds {len(ids)} streams where its mark says {mark.streams}: it was cut or "
-                "overwritten. Restore it from a copy, or take a new kafka.group_id and start cold."
-            )
         table = StateTable(dtype, epoch.engine.max_streams_per_partition)
-        table.load(ids, np.concatenate([block.rows for block in decoded]) if decoded else np.zeros(0, dtype))
+        table.load(*blocks.living_rows(values.values(), mark, dtype))
         return Restored(table, mark.born, epoch, mark.offset)
-
-
-def _is_living(value: bytes, born: int, dtype: np.dtype[Any]) -> bool:
-    header = blocks.peek_header(value)
-    return header.born == born and header.layout == blocks.layout_hash(dtype)
 
 
 def make_plan(

@@ -184,9 +184,7 @@ def _score(shape: FeatureShape, rows: np.ndarray, readings: Readings, missing: n
     return anomaly, model_error, naive_error, covered
 
 
-def _anomaly(
-    shape: FeatureShape, miss: np.ndarray, pending: np.ndarray, spread: np.ndarray, scored: np.ndarray
-) -> np.ndarray:
+def _anomaly(shape: FeatureShape, miss: np.ndarray, pending: np.ndarray, spread: np.ndarray, scored: np.ndarray) -> np.ndarray:
     """-log10 of the reading's tail probability, were the tails beyond the outermost quantiles exponential; NaN if unknown."""
     lowest, highest = shape.engine.model.levels[0], shape.engine.model.levels[-1]
     above = (pending[..., -1] - pending[..., shape.median]).clip(1e-9 * spread)

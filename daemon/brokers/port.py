@@ -30,9 +30,9 @@ class Membership(NamedTuple):
 class Polled:
     """What one poll brought.
 
-    `records` are by input partition, each list in offset order. `changes` are the rebalance callbacks since the last poll, in order, already in the client's assignment.
-    group is not stable; then `records` is empty and nothing may be committed. `out_of_range` are partitions whose position
-    is below the log start or beyond its end.
+    `records` are by input partition, each list in offset order. `changes` are the rebalance callbacks since the last poll, in
+    order, already in the client's assignment. `membership` is None when the group is not stable; then `records` is empty and
+    nothing may be committed. `out_of_range` are partitions whose position is below the log start or beyond its end.
     """
 
     records: Mapping[int, Sequence[Record]] = field(default_factory=dict)

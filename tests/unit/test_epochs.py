@@ -32,7 +32,7 @@ def test_bytes_are_canonical_json() -> None:
     """Keys are sorted and nothing is spaced, so that equal epochs have equal bytes."""
     text = EPOCH.to_bytes().decode()
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
-    assert text.startswith('{"engine":{"emit_every":1,"input":{"format":"json","max_ahead_s":3600.0,')
+    assert text.startswith('{"cold":false,"engine":{"emit_every":1,"input":{"format":"json","max_ahead_s":3600.0,')
 
 
 def test_from_bytes_gives_the_epoch_back() -> None:

@@ -121,7 +121,7 @@ def test_outcome_counts_every_reading_once(metrics: Metrics) -> None:
 def test_scores_by_lead(metrics: Metrics) -> None:
     """Sums go to the lead of their rung over all targets, the last rung to the horizon; what is not finite is left out."""
     pairs, model = np.array([[1, 2, 3], [10, 20, 30]]), np.array([[0.5, np.inf, 1.0], [0.5, 1.0, 2.0]])
-    metrics.outcome(Outcome(scores=Scores(pairs, model, pairs * 2.0, pairs * 0.5)))
+    metrics.outcome(Outcome(scores={(("value",), (1, 2, 24)): Scores(pairs, model, pairs * 2.0, pairs * 0.5)}))
     assert [value(metrics, "recurd_prequential_pairs_total", lead=lead) for lead in LEADS] == [11, 22, 0, 0, 0, 33]
     errors = [value(metrics, "recurd_prequential_abs_error_scaled_total", who="model", lead=lead) for lead in LEADS]
     assert errors == [1.0, 0, 0, 0, 0, 3.0]

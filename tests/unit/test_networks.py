@@ -129,13 +129,23 @@ def test_the_highway_moves_all_levels_of_its_target_and_lead_alike() -> None:
     torch.testing.assert_close(moved, expected)
 
 
-def test_dropout_is_only_for_training() -> None:
-    """Without it two forwards agree; with it the head sees other hidden values each time."""
+def test_unroll_without_windows_leaves_the_highway_out() -> None:
+    """Head and highway add up."""
     network = seeded_network(SHAPES["default"])
     inputs = Inputs(network, steps=3, rows=4)
-    columns = inputs.features, inputs.windows, inputs.hidden, inputs.cell
-    assert torch.equal(network.unroll(*columns)[0], network.unroll(*columns)[0])
-    assert not torch.equal(network.unroll(*columns, dropout=0.5)[0], network.unroll(*columns)[0])
+    whole, _, _ = network.unroll(inputs.features, inputs.windows, inputs.hidden, inputs.cell)
+    head, _, _ = network.unroll(inputs.features, None, inputs.hidden, inputs.cell)
+    ahead = network.ahead(inputs.windows.flatten(0, 1)).view(head.shape[:-1])
+    torch.testing.assert_close(whole, head + ahead[..., None])
+
+
+def test_dropout_hides_top_hidden_values_from_the_head() -> None:
+    """With nothing kept, only the head's bias is left."""
+    network = seeded_network(SHAPES["default"])
+    inputs = Inputs(network, steps=3, rows=4)
+    nothing = torch.zeros(3, 4, network.shape.hidden)
+    hidden_away, _, _ = network.unroll(inputs.features, None, inputs.hidden, inputs.cell, nothing)
+    torch.testing.assert_close(hidden_away, network.head_bias.view(1, 1, 1, 24, 3).expand(3, 4, 1, 24, 3))
 
 
 def test_naive_network_is_the_last_value_with_a_growing_symmetrical_interval(engine: EngineSettings) -> None:

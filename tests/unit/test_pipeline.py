@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from daemon.engines import Engines
 from daemon.pipeline import Pipeline
@@ -91,3 +92,19 @@ def test_the_chain_engine_links_every_reading() -> None:
         outcome = run(Pipeline(0, [epoch(engine, version="chain")], Engines({})), records, 2)
         digests.append(json.loads(outcome.forecasts[-1].value or b"")["digest"])
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_cold_epoch_starts_empty() -> None:
+    """Where the operator let a partition start again, a replay must forget what the daemon forgot."""
+    epochs = [epoch(settings()), replace(epoch(settings(), first_offset=10), cold=True)]
+    pipeline = Pipeline(0, epochs, Engines({}))
+    run(pipeline, regular(14), 14)
+    assert pipeline.table.rows(0, 2)["count"].tolist() == [2, 2]
+    assert pipeline.born == 10
+
+
+def test_scores_of_different_ladders_are_kept_apart() -> None:
+    """One poll may span epochs with different horizons."""
+    epochs = [epoch(settings()), epoch(settings(horizon=2), first_offset=30)]
+    outcome = Pipeline(0, epochs, Engines({})).process(regular(60))
+    assert [rungs for _, rungs in outcome.scores] == [(1, 2, 4, 8, 16, 24), (1, 2)]

@@ -13,7 +13,9 @@ from daemon.restore import Plan, make_plan
 MARK = Mark(sequence=4, offset=100, epoch_first_offset=0, born=0, streams=3)
 
 
-def plan(committed: Committed | None, mark: Mark | None, log: tuple[int, int], *, epochs: bool = True, on_gap: str = "fail") -> Plan:
+def plan(
+    committed: Committed | None, mark: Mark | None, log: tuple[int, int], *, epochs: bool = True, on_gap: str = "fail"
+) -> Plan:
     settings = load(None, {}, [f"kafka.on_gap={on_gap}"])
     return make_plan("readings[3]", settings, committed, mark, epochs, log, lambda: 17)
 
@@ -42,7 +44,12 @@ def test_nothing_to_catch_up_at_a_checkpoint() -> None:
     [
         (None, MARK, (0, 200), "has no committed offset"),
         (None, None, (0, 200), "has no committed offset"),
-        (commit(140), MARK, (150, 200), r"committed offset 140 of readings\[3\] is below the low watermark 150: 10 records are gone"),
+        (
+            commit(140),
+            MARK,
+            (150, 200),
+            r"committed offset 140 of readings\[3\] is below the low watermark 150: 10 records are gone",
+        ),
         (commit(140), MARK, (0, 130), "is beyond the end of the log 130"),
         (commit(140), MARK, (120, 200), "stands at offset 100, below the low watermark 120"),
         (commit(140), None, (0, 200), "the changelog holds none"),
