@@ -382,7 +382,7 @@ def check_digits(literal: str) -> bool:
 @given(
     st.integers(0, 200_000),
     st.integers(0, 200_000),
-    st.lists(st.tuples(st.text(st.characters(codec="utf-8"), max_size=50), st.integers(0, 9000)), max_size=400),
+    st.lists(st.tuples(st.text("aé€😀.", max_size=50), st.integers(0, 9000)), max_size=400),
     st.integers(40_000, 150_000),
     st.text(max_size=3000),
 )
