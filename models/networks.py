@@ -83,30 +83,29 @@ class Network(nn.Module):
         return hidden, cell
 
     def unroll(
-        self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor, dropout: float = 0.0
+        self, features: Tensor, windows: Tensor | None, hidden: Tensor, cell: Tensor, kept: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """S calls of `step` at once, for training: equal to them but for rounding, and some twenty times faster.
+        """S calls of `step` at once, for training: equal to them but for rounding, and several times faster.
 
         Args:
             features: float32 (S, B, F).
-            windows: float32 (S, B, T, W).
+            windows: float32 (S, B, T, W); None leaves the highway out.
             hidden: float32 (B, L, H), before the first step.
             cell: float32 (B, L, H).
-            dropout: Share of the top hidden values that the head does not see (scaled up to make up for it).
+            kept: float32 (S, B, H), what the top hidden is multiplied with before the head sees it (dropout); None is 1.
 
         Returns:
             Raw quantiles (S, B, T, K, Q); hidden and cell after the last step, (B, L, H).
         """
-        steps, rows = features.shape[:2]
         output, states = features, []
         for i, layer in enumerate(self.layers):
             before = hidden[None, :, i].contiguous(), cell[None, :, i].contiguous()
             output, *state = torch.lstm(output, before, layer.as_torch(), True, 1, 0.0, self.training, False, False)  # type: ignore[operator]
             states.append(state)
-        top = nn.functional.dropout(output, dropout) if dropout else output
-        quantiles = self._quantiles(top.flatten(0, 1), windows.flatten(0, 1))
+        top = (output if kept is None else output * kept).flatten(0, 1)
+        quantiles = self._around(top) if windows is None else self._quantiles(top, windows.flatten(0, 1))
         after_hidden, after_cell = (torch.cat(layers).transpose(0, 1) for layers in zip(*states, strict=True))
-        return quantiles.view(steps, rows, *quantiles.shape[1:]), after_hidden, after_cell
+        return quantiles.view(*features.shape[:2], *quantiles.shape[1:]), after_hidden, after_cell
 
     def _advance(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """The recurrent part of one step: each layer's hidden is the next one's input."""
@@ -117,12 +116,19 @@ class Network(nn.Module):
             new_cell.append(memory)
         return torch.stack(new_hidden, 1), torch.stack(new_cell, 1)
 
+    def ahead(self, windows: Tensor) -> Tensor:
+        """The highway alone: windows (N, T, W) to the offset of each lead (N, T, K)."""
+        lines = [windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)]
+        return torch.stack(lines, 1)[..., : self.shape.horizon]
+
     def _quantiles(self, top: Tensor, windows: Tensor) -> Tensor:
         """Head plus highway: (N, H) and (N, T, W) to (N, T, K, Q). The highway moves all levels of a lead alike."""
-        horizon, levels = self.shape.horizon, len(self.shape.levels)
+        return self._around(top) + self.ahead(windows)[..., None]
+
+    def _around(self, top: Tensor) -> Tensor:
+        """The head alone: (N, H) to (N, T, K, Q)."""
         around = torch.addmm(self.head_bias, top, self.head_weight)[:, : self._outputs]  # (N, T K Q)
-        ahead = torch.stack([windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)], 1)  # (N, T, K+)
-        return around.reshape(-1, len(self.targets), horizon, levels) + ahead[:, :, :horizon, None]
+        return around.reshape(-1, len(self.targets), self.shape.horizon, len(self.shape.levels))
 
 
 class _Layer(nn.Module):

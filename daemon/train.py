@@ -1,0 +1,156 @@
+"""`recurd train`: a recording or CSV file in, a weights file out.
+
+Readings are decoded by the daemon's own decoder and handed to `models.training` a stream each; what cannot be decoded is
+counted and left out. The file appears whole or not at all, and nothing is trained before it is known that it can be written.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from config.settings import Settings, SettingsError, parse_time_ms
+from daemon import logs
+from daemon.codec import Decoder, format_time
+from daemon.csv_log import read_csv
+from daemon.errors import BadRecord, OperatorError
+from daemon.recording import Recording, is_csv, written
+from daemon.records import Record
+from models import artifacts
+from models.artifacts import Manifest, TrainingFacts
+from models.training import NotEnoughReadings, Report, fit
+from models.training_data import Series
+
+PROGRESS_S = 2.0
+
+log = logs.get("train")
+
+
+def run(settings: Settings, data: Path, out: Path, until: str | None, seed: int, say: Callable[[str], None] | None = None) -> int:
+    """Train first weights and write them; progress goes to the log, a summary to `say`.
+
+    Args:
+        settings: The engine the weights are for, and the field mapping.
+        data: A recording or CSV file.
+        out: The weights file.
+        until: Only readings before this RFC 3339 time are used; None is all.
+        seed: Of first weights and sampling. Equal data, settings and seed give equal bytes on one machine.
+        say: Takes the summary; standard output where None.
+
+    Returns:
+        0.
+
+    Raises:
+        SettingsError: `until` is no time, or the settings are for an engine without weights.
+        OperatorError: The data cannot be read or is not enough, or the file cannot be written.
+    """
+    engine = settings.engine()
+    if engine.model.kind != "forecaster":
+        raise SettingsError(f'model.kind = "{engine.model.kind}" has no weights to train: set it to "forecaster".')
+    until_ms = _until_ms(until)
+    with written(out) as file:
+        records = read_csv(data, settings.input) if is_csv(data) else iter(Recording(data))
+        log.info("reading", data=str(data))
+        streams = _Streams(Decoder(settings.input), len(engine.channels))
+        streams.read(records, until_ms)
+        started_s = time.perf_counter()
+        try:
+            network, report = fit(streams.series(), engine, seed, progress=_progress())
+        except NotEnoughReadings as error:
+            raise OperatorError(f"{data}: {error}") from None
+        artifact = artifacts.dump(network, Manifest.of(engine, _facts(report, seed)))
+        file.write(artifact)
+    seconds = time.perf_counter() - started_s
+    summary = [
+        f"weights     {out}, version {artifacts.version_of(artifact)}, {len(artifact)} bytes",
+        f"data        {report.readings} readings of {len(streams)} streams, "
+        f"{format_time(report.first_time_ms)} to {format_time(report.last_time_ms)}; {streams.bad} records not decodable",
+        f"training    {report.steps} steps in {seconds:.1f} s, weights of step {report.best_step} kept; "
+        f"{report.skipped} steps skipped, {report.clipped} gradients cut (largest {report.largest_gradient:.2g})",
+        f"hold-out    pinball {report.pinball:.4f}, mean absolute error {report.mae:.4f}, last value {report.naive_mae:.4f} "
+        f"({_ratio(report)}), in spreads, from {format_time(report.cut_ms)} on",
+    ]
+    (say or _to_stdout)("\n".join(summary))
+    return 0
+
+
+class _Streams:
+    """Collects readings by partition and stream, in log order."""
+
+    def __init__(self, decoder: Decoder, channels: int) -> None:
+        self.bad = 0
+        self._decoder, self._channels = decoder, channels
+        self._columns: dict[tuple[int, str], tuple[array[int], array[float]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def read(self, records: Iterable[Record], until_ms: int | None) -> None:
+        """Decode all records; keep readings before `until_ms`."""
+        for record in records:
+            try:
+                readings = self._decoder.decode(record)
+            except BadRecord:
+                self.bad += 1
+                continue
+            for reading in readings:
+                if until_ms is None or reading.time_ms < until_ms:
+                    key = (record.partition, reading.stream)
+                    if key not in self._columns:
+                        self._columns[key] = array("q"), array("d")
+                    times, values = self._columns[key]
+                    times.append(reading.time_ms)
+                    values.extend(reading.values)
+
+    def series(self) -> list[Series]:
+        """What was collected, one series a stream."""
+        return [
+            Series(stream, np.array(times, np.int64), np.array(values, np.float64).reshape(-1, self._channels))
+            for (_, stream), (times, values) in self._columns.items()
+        ]
+
+
+def _until_ms(until: str | None) -> int | None:
+    if until is None:
+        return None
+    try:
+        return parse_time_ms(until)
+    except ValueError:
+        raise SettingsError(f"--until {until!r} is no time: write it such as 2026-11-24T10:00:00Z.") from None
+
+
+def _ratio(report: Report) -> str:
+    return f"{report.mae / report.naive_mae - 1:+.1%}" if report.naive_mae else "-"
+
+
+def _facts(report: Report, seed: int) -> TrainingFacts:
+    scores = {"pinball": report.pinball, "mae": report.mae, "naive_mae": report.naive_mae}
+    return TrainingFacts(
+        seed=seed,
+        first_time_ms=report.first_time_ms,
+        last_time_ms=report.last_time_ms,
+        steps=report.best_step,
+        scores={name: round(score, 6) for name, score in scores.items()},
+    )
+
+
+def _progress() -> Callable[[str, float], None]:
+    """Logs what is going on, at most every `PROGRESS_S`."""
+    said_s = time.perf_counter()
+
+    def told(what: str, share: float) -> None:
+        nonlocal said_s
+        if time.perf_counter() - said_s >= PROGRESS_S:
+            said_s = time.perf_counter()
+            log.info(what, done=f"{share:.0%}")
+
+    return told
+
+
+def _to_stdout(text: str) -> None:
+    sys.stdout.write(text + "\n")

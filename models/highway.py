@@ -1,0 +1,75 @@
+"""The highway in closed form: a ridge regression from the window to the leads, shared by all streams, robust to freaks.
+
+Reweighted least squares: readings that were forecast badly weigh less, which moves the mean towards the median (val MAE on
+ETTh1 .4094 to .4072). The penalty is the one of a few that forecasts the hold-out best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.training_data import Piece, TrainingData
+
+#: Penalties tried, in mean squared window differences, and the one of the rounds before the last.
+PENALTIES = (0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
+FIRST_PENALTY = 0.01
+#: Rounds of reweighting. A missing target counts as what the round before forecast, so the first ones also fill gaps.
+ROUNDS = 4
+#: A reading's weight is 1 / its mean absolute error in spreads, at most 1 / this.
+LEAST_ERROR = 0.2
+
+
+def fit(data: TrainingData, train: Sequence[Piece], held_out: Sequence[Piece]) -> Tensor:
+    """The map of each target, float32 (T, W, K), from the training pieces; the hold-out chooses the penalty."""
+    return torch.stack([_fit_target(data, train, held_out, target) for target in range(data.targets.shape[1])])
+
+
+def _fit_target(data: TrainingData, train: Sequence[Piece], held_out: Sequence[Piece], target: int) -> Tensor:
+    line: Tensor | None = None
+    for _ in range(ROUNDS):
+        gram, cross = _moments(data, train, target, line)
+        line = _solve(gram, cross, FIRST_PENALTY)
+    lines = [_solve(gram, cross, penalty) for penalty in PENALTIES]
+    errors = [sum(_error(data, piece, target, line) for piece in held_out) for line in lines]
+    return lines[int(np.argmin(errors))].float()
+
+
+def _moments(data: TrainingData, pieces: Sequence[Piece], target: int, line: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weighted means of window x window (W, W) and window x targets (W, K), float64; `line` is the round before."""
+    context, horizon = data.context, data.targets.shape[2]
+    gram, cross, total = torch.zeros(context, context).double(), torch.zeros(context, horizon).double(), 1e-9
+    for piece in pieces:
+        windows, targets = _pair(data, piece, target)
+        forecast = torch.zeros_like(targets) if line is None else windows @ line
+        error = targets - forecast
+        known = ~torch.isnan(error)
+        error = torch.where(known, error, 0.0)
+        share = known.double().mean(1)  # (n,)
+        mean_error = error.abs().sum(1) / known.sum(1).clamp(min=1)
+        weights = share if line is None else share / mean_error.clamp(min=LEAST_ERROR)
+        weighted = windows * weights[:, None]
+        gram += weighted.T @ windows
+        cross += weighted.T @ (forecast + error)
+        total += float(weights.sum())
+    return gram / total, cross / total
+
+
+def _solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
+    """(gram + penalty I)^-1 cross. The newest reading's own difference is always zero, and so is its weight."""
+    solved: Tensor = torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=torch.float64), cross)
+    return solved
+
+
+def _error(data: TrainingData, piece: Piece, target: int, line: Tensor) -> float:
+    windows, targets = _pair(data, piece, target)
+    return float((targets - windows @ line).abs().nansum())
+
+
+def _pair(data: TrainingData, piece: Piece, target: int) -> tuple[Tensor, Tensor]:
+    """Windows (n, W) and targets (n, K) of a piece, float64."""
+    windows = torch.from_numpy(data.windows(piece)[:, target]).double()
+    return windows, torch.from_numpy(data.targets[piece.first : piece.last, target]).double()

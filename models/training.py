@@ -1,0 +1,311 @@
+"""Fits the default forecaster to readings: the highway in closed form, then the LSTM to what the highway leaves over.
+
+Truncated back-propagation through time over minibatches of sequences with a burn-in; pinball loss; AdamW with strong decay; a
+running average of the weights, of which the best on the hold-out (the last readings by time) is kept. Equal readings, settings
+and seed give equal weights to the bit. S steps, B rows, T targets, K leads, Q levels, F features, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from config.settings import EngineSettings
+from models import highway
+from models.networks import Network
+from models.training_data import Piece, Series, TrainingData, cut, prepare
+
+#: The most streams and readings of each by which the hold-out judges.
+_JUDGED_STREAMS = 64
+_JUDGED_READINGS = 4096
+
+
+class NotEnoughReadings(ValueError):
+    """Too few readings to fit and to judge by; the message says how many are needed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults were chosen on the validation months of ETT (weight decay and average matter most)."""
+
+    steps: int = 720  # optimizer steps at most
+    rows: int = 32  # sequences in a minibatch
+    length: int = 168  # readings of a sequence that are learned from
+    burn_in: int = 48  # readings before them that only bring the state up
+    learning_rate: float = 4e-3
+    warm_up: int = 50  # steps of rising learning rate
+    decay: float = 1.0  # AdamW's, on weights but not on biases
+    dropout: float = 0.3  # of the top hidden, before the head
+    average: float = 0.99  # of the weights, a step
+    gradient_norm: float = 1.0  # larger ones are cut to it
+    judge_every: int = 60
+    patience: int = 4  # judgements without a better one, then stop
+    held_out: float = 0.15  # share of the readings, the last by time
+
+
+class Report(NamedTuple):
+    """What a fit did. Scores are means over the hold-out's targets and leads, in spreads."""
+
+    steps: int  # optimizer steps done
+    best_step: int  # the step whose averaged weights were kept
+    skipped: int  # steps without effect, because loss or gradient was not finite
+    clipped: int  # steps whose gradient was cut
+    largest_gradient: float
+    readings: int
+    first_time_ms: int
+    last_time_ms: int
+    cut_ms: int  # the hold-out begins here
+    pinball: float
+    mae: float
+    naive_mae: float  # of the last value
+
+
+def fit(
+    series: Sequence[Series],
+    engine: EngineSettings,
+    seed: int,
+    recipe: Recipe | None = None,
+    progress: Callable[[str, float], None] = lambda what, share: None,
+) -> tuple[Network, Report]:
+    """A network fitted to these readings.
+
+    Args:
+        series: The readings, a stream each.
+        engine: Under which the network will serve.
+        seed: Of first weights, minibatches, dropout and flips.
+        recipe: How; the defaults where None.
+        progress: Told what is going on, and which share of it is done.
+
+    Raises:
+        NotEnoughReadings: Nothing can be learned or judged.
+    """
+    recipe = recipe or Recipe()
+    with _one_thread():
+        data = prepare(series, engine, lambda share: progress("features", share))
+        train, held_out = _split(data, engine, recipe)
+        network = Network.of(engine)
+        progress("highway", 0.0)
+        with torch.no_grad():
+            network.highway[..., : engine.model.horizon] = highway.fit(data, list(cut(iter(train))), held_out.pieces)
+        return _Fit(network, data, train, held_out, recipe, seed).run(progress)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """More threads split sums differently, and the weights' last bits with them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _HeldOut(NamedTuple):
+    pieces: list[Piece]  # readings that are judged
+    lead_in: int  # readings before them that bring the state up
+
+
+def _split(data: TrainingData, engine: EngineSettings, recipe: Recipe) -> tuple[list[Piece], _HeldOut]:
+    """Training readings, whose targets all lie before the cut, and the hold-out from the cut on."""
+    needed = engine.model.horizon + 2
+    if len(data) >= 4 * needed:
+        cut_ms = int(np.sort(data.time_ms)[int(len(data) * (1 - recipe.held_out))])
+        train = [Piece(g, first, last - engine.model.horizon) for g, first, last in data.pieces(until_ms=cut_ms)]
+        train = [piece for piece in train if piece.first < piece.last and _has_targets(data, piece)]
+        held_out = sorted(data.pieces(since_ms=cut_ms), key=lambda piece: piece.first - piece.last)  # the longest first
+        judged = [Piece(g, first, min(last, first + _JUDGED_READINGS)) for g, first, last in held_out[:_JUDGED_STREAMS]]
+        judged = [piece for piece in judged if _has_targets(data, piece)]
+        if train and judged:
+            return train, _HeldOut(judged, 2 * recipe.burn_in)
+    raise NotEnoughReadings(
+        f"{len(data)} readings are not enough to train for a horizon of {engine.model.horizon} and to judge by: give at least "
+        f"{8 * needed} of one stream, without gaps over input.max_gap_s, or set a smaller model.horizon."
+    )
+
+
+def _has_targets(data: TrainingData, piece: Piece) -> bool:
+    return not bool(np.isnan(data.targets[piece.first : piece.last]).all())
+
+
+class _Fit:
+    """One run of the optimizer."""
+
+    def __init__(
+        self, network: Network, data: TrainingData, train: list[Piece], held_out: _HeldOut, recipe: Recipe, seed: int
+    ) -> None:
+        self._network, self._data, self._recipe = network, data, recipe
+        self._generator = torch.Generator().manual_seed(seed)
+        self._levels = torch.tensor(network.shape.levels)
+        self._residuals = torch.from_numpy(data.targets.copy())  # (N, T, K)
+        self._features = torch.from_numpy(data.features)  # (N, F)
+        self._leave_out_highway(train + held_out.pieces)
+        self._train = np.array(train, np.int64)  # (pieces, 3)
+        self._odds = np.cumsum(self._train[:, 2] - self._train[:, 1])
+        self._held_out = held_out.pieces
+        self._judged = self._batch_of(held_out)
+        _draw(network, self._generator)
+        self._average = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+        self._skipped = self._clipped = 0
+        self._largest = 0.0
+
+    def run(self, progress: Callable[[str, float], None]) -> tuple[Network, Report]:
+        """Optimize, and leave the network with the best averaged weights."""
+        recipe, network = self._recipe, self._network
+        network.highway.requires_grad_(False)
+        optimizer = torch.optim.AdamW(self._groups(), lr=recipe.learning_rate)
+        best, best_step, best_weights, step = self._judge()[0], 0, self._average.copy(), 0
+        for step in range(1, recipe.steps + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * min(1.0, step / recipe.warm_up)
+            self._step(optimizer, step)
+            if step % recipe.judge_every == 0 or step == recipe.steps:
+                pinball = self._judge()[0]
+                if pinball < best:
+                    best, best_step = pinball, step
+                    best_weights = {name: weight.clone() for name, weight in self._average.items()}
+                elif step - best_step >= recipe.patience * recipe.judge_every:
+                    break
+                progress("training", step / recipe.steps)
+        self._average = best_weights
+        pinball, mae, naive_mae = self._judge()
+        network.load_state_dict(best_weights)
+        network.highway.requires_grad_(True)
+        times = self._data.time_ms
+        report = Report(
+            step,
+            best_step,
+            self._skipped,
+            self._clipped,
+            self._largest,
+            len(self._data),
+            int(times.min()),
+            int(times.max()),
+            int(times[[piece.first for piece in self._held_out]].min()),
+            pinball,
+            mae,
+            naive_mae,
+        )
+        return network.eval(), report
+
+    def _groups(self) -> list[dict[str, object]]:
+        """Weights are pulled to zero, biases are not, the highway is not touched at all."""
+        named = [(name, weight) for name, weight in self._network.named_parameters() if name != "highway"]
+        weights = [weight for name, weight in named if "bias" not in name]
+        biases = [weight for name, weight in named if "bias" in name]
+        return [{"params": weights, "weight_decay": self._recipe.decay}, {"params": biases, "weight_decay": 0.0}]
+
+    @torch.no_grad()
+    def _leave_out_highway(self, pieces: Sequence[Piece]) -> None:
+        """Turn targets into what the highway leaves over of them."""
+        for piece in cut(iter(pieces)):
+            windows = torch.from_numpy(self._data.windows(piece))
+            self._residuals[piece.first : piece.last] -= self._network.ahead(windows)
+
+    def _step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        recipe, network = self._recipe, self._network
+        features, residuals = self._minibatch()
+        network.train()
+        hidden, cell = _zero_state(network, recipe.rows)
+        with torch.no_grad():
+            _, hidden, cell = network.unroll(features[: recipe.burn_in], None, hidden, cell)
+        drawn = torch.rand(recipe.length, recipe.rows, network.shape.hidden, generator=self._generator)
+        kept = (drawn >= recipe.dropout) / (1 - recipe.dropout)
+        quantiles, _, _ = network.unroll(features[recipe.burn_in :], None, hidden, cell, kept)
+        loss = pinball(residuals[recipe.burn_in :], quantiles, self._levels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        norm = float(torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_norm))
+        if not np.isfinite(norm):
+            self._skipped += 1
+            return
+        self._largest = max(self._largest, norm)
+        self._clipped += norm > recipe.gradient_norm
+        optimizer.step()
+        keep = min(recipe.average, step / (step + 10))  # the first weights are soon forgotten
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                self._average[name].lerp_(weight, 1 - keep)
+
+    def _minibatch(self) -> tuple[Tensor, Tensor]:
+        """Sequences with a burn-in before each, drawn evenly over the training readings, half of them with the sign turned.
+
+        Returns:
+            features (S, B, F) and residuals (S, B, T, K), NaN where not to be learned: before a sequence's first reading and
+            after its last.
+        """
+        recipe = self._recipe
+        drawn = torch.randint(int(self._odds[-1]), (recipe.rows,), generator=self._generator).numpy()
+        piece = np.searchsorted(self._odds, drawn, side="right")
+        _, first, last = self._train[piece].T
+        begin = np.maximum(last - (self._odds[piece] - drawn) - recipe.burn_in, first)  # (B,)
+        steps = recipe.burn_in + recipe.length
+        at = begin + np.arange(steps)[:, None]  # (S, B)
+        real = torch.from_numpy(at < last)
+        index = torch.from_numpy(np.minimum(at, last - 1))
+        features = self._features[index]
+        residuals = torch.where(real[..., None, None], self._residuals[index], torch.nan)
+        turned = torch.rand(recipe.rows, generator=self._generator) < 0.5
+        sign = torch.where(turned, -1.0, 1.0)[None, :, None]
+        features[..., : self._data.signed] *= sign
+        return features, residuals * sign[..., None]
+
+    def _batch_of(self, held_out: _HeldOut) -> tuple[Tensor, Tensor, Tensor]:
+        """The hold-out as one unroll: features (S, B, F), residuals and targets (S, B, T, K), NaN where not judged."""
+        starts = self._data.starts
+        begin = np.array([max(first - held_out.lead_in, starts[g]) for g, first, _ in held_out.pieces])
+        first, last = np.array([piece[1:] for piece in held_out.pieces]).T
+        at = begin + np.arange(int((last - begin).max()))[:, None]  # (S, B)
+        judged = torch.from_numpy((at >= first) & (at < last))[..., None, None]
+        index = torch.from_numpy(np.minimum(at, last - 1))
+        residuals = torch.where(judged, self._residuals[index], torch.nan)
+        return self._features[index], residuals, torch.where(judged, torch.from_numpy(self._data.targets)[index], torch.nan)
+
+    @torch.no_grad()
+    def _judge(self) -> tuple[float, float, float]:
+        """Pinball and mean absolute error of the averaged weights on the hold-out, and the last value's error."""
+        features, residuals, targets = self._judged
+        network = Network(self._network.shape, self._network.channels, self._network.targets, self._network.features)
+        network.load_state_dict(self._average)
+        quantiles, _, _ = network.eval().unroll(features, None, *_zero_state(network, features.shape[1]))
+        quantiles = quantiles.sort(dim=-1).values
+        median = quantiles[..., network.shape.levels.index(0.5)]
+        errors = (residuals - median).abs().nanmean(), targets.abs().nanmean()
+        return float(pinball(residuals, quantiles, self._levels)), float(errors[0]), float(errors[1])
+
+
+def pinball(targets: Tensor, quantiles: Tensor, levels: Tensor) -> Tensor:
+    """Mean over known targets and over levels of max(q d, (q - 1) d), d = target - quantile: least at the q-quantile.
+
+    Args:
+        targets: (...,), NaN is unknown.
+        quantiles: (..., Q).
+        levels: (Q,).
+    """
+    known = ~torch.isnan(targets)
+    away = torch.where(known, targets, 0.0)[..., None] - quantiles
+    loss = torch.maximum(levels * away, (levels - 1) * away) * known[..., None]
+    return loss.sum() / (known.sum().clamp(min=1) * len(levels))
+
+
+def _draw(network: Network, generator: torch.Generator) -> None:
+    """First weights: recurrent ones small and even, the forget gate open; the head stays zero, and gives its bias alone."""
+    hidden = network.shape.hidden
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith(("weight_in", "weight_hidden")):
+                weight.uniform_(-(hidden**-0.5), hidden**-0.5, generator=generator)
+            elif name.endswith(".bias"):
+                weight[hidden : 2 * hidden] = 1.0
+
+
+def _zero_state(network: Network, rows: int) -> tuple[Tensor, Tensor]:
+    zero = torch.zeros(rows, network.shape.layers, network.shape.hidden)
+    return zero, zero.clone()
