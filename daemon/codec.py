@@ -383,8 +383,11 @@ def encode_forecasts(
 ) -> list[bytes]:
     """JSON forecasts, numbers to six significant digits. A row's bytes do not depend on the rows beside it.
 
-    A number that is not finite becomes null. For the arguments see `encode`.
+    A number that is not finite becomes null. For the arguments see `encode`; wrong shapes are a ValueError.
     """
+    _, targets_count, _, levels_count = output.quantiles.shape
+    if (targets_count, levels_count) != (len(targets), len(levels)):
+        raise ValueError(f"quantiles of shape {output.quantiles.shape} for {len(targets)} targets and {len(levels)} levels")
     names = [repr(float(level)) for level in levels]
     quantiles = six_digits(output.quantiles).transpose(0, 1, 3, 2).tolist()  # (B, T, Q, K)
     rows = zip(
@@ -398,7 +401,7 @@ def encode_forecasts(
     )
     encoded = []
     for stream, time, interval_ms, by_target, score, warming in rows:
-        fans = {target: dict(zip(names, leads, strict=True)) for target, leads in zip(targets, by_target, strict=True)}
+        fans = dict(zip(targets, [dict(zip(names, by_level)) for by_level in by_target]))  # noqa: B905  lengths are checked above
         encoded.append(_dump(_Forecast(stream, time, interval_ms or None, model_version, fans, score, warming)))
     return encoded
 

@@ -122,7 +122,7 @@ def _truncated(draw: _Draw) -> BadInput:
 def _bomb(draw: _Draw) -> BadInput:
     """Brackets as deep as the size allows, or just too deep to be read; closed, left open, or hidden in an ignored field."""
     opening, closing = draw.rng.choice([("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
-    depth = draw.rng.choice([129, 400, 1000, draw.max_bytes // 16])
+    depth = min(draw.rng.choice([129, 400, 1000, 1_000_000]), draw.max_bytes // 16)
     nested = opening * depth + "1" + closing * depth * draw.rng.randint(0, 1)
     if draw.rng.random() < 0.5:
         nested = _dump(draw.reading(extra="@")).decode().replace('"@"', nested)

@@ -347,6 +347,13 @@ def test_no_rows() -> None:
     assert encode(forecasts(np.ones((0, 1, 2, 2))), [], np.zeros(0, np.int64), ["value"], [0.1, 0.5], "a1b2") == []
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 4, 2), (1, 1, 4, 3), (2, 1, 4, 2)])
+def test_output_of_another_shape(shape: tuple[int, ...]) -> None:
+    """An output that does not fit the streams, targets and levels is refused, never cut to size."""
+    with pytest.raises(ValueError, match=r"shape|zip"):
+        encode_one(forecasts(np.ones(shape)))
+
+
 def test_digest_bytes() -> None:
     """The chain engine's record is exactly this JSON."""
     output = ChainDigests(np.arange(32, dtype=np.uint8)[None])
