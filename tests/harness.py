@@ -17,16 +17,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-
+from tests import checker
 from tests.checker import Raw
 from tests.load import MAX_BYTES, MAX_ELEMENTS, MAX_GAP_S, Load
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python loads its schemas by importlib's old read_text
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 #: How long anything may take that must happen: a start, a restore, the end of a backlog.
 PATIENCE_S = 90.0
@@ -104,6 +108,18 @@ class Topics:
             return {place.partition: end for place, end in consumer.end_offsets(places).items()}
         finally:
             consumer.close(autocommit=False)
+
+    def hanging(self) -> int:
+        """Offsets of the forecasts that an open transaction holds back from read-committed readers."""
+        held = 0
+        for isolation, sign in (("read_uncommitted", 1), ("read_committed", -1)):
+            consumer = _consumer(self.bootstrap, isolation)
+            try:
+                places = [TopicPartition(self.name("forecasts"), number) for number in range(self.partitions)]
+                held += sign * sum(consumer.end_offsets(places).values())
+            finally:
+                consumer.close(autocommit=False)
+        return held
 
     def committed(self) -> dict[int, int]:
         """Committed offsets of the group."""
@@ -245,6 +261,7 @@ class Life:
         self.started_s = time.monotonic()
         self._log = log
         self._trigger: Callable[[Event], bool] | None = None
+        self._delay_s = 0.0
         self._thread = threading.Thread(target=self._follow, name=f"log-{number}", daemon=True)
         self._thread.start()
 
@@ -265,6 +282,7 @@ class Life:
             return
         if self._trigger is not None and self._trigger(event):
             self._trigger = None
+            time.sleep(self._delay_s)
             self.signal(signal.SIGKILL)
         self.events.append(event)
 
@@ -272,8 +290,9 @@ class Life:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
-    def kill_at(self, trigger: Callable[[Event], bool]) -> None:
-        """SIGKILL from the thread that reads the log, as soon as a line matches."""
+    def kill_at(self, trigger: Callable[[Event], bool], delay_s: float = 0.0) -> None:
+        """SIGKILL from the thread that reads the log, as soon as a line matches, or that long after it."""
+        self._delay_s = delay_s
         self._trigger = trigger
 
     def kill(self) -> None:
@@ -285,6 +304,8 @@ class Life:
         """Wait for the end; the exit code."""
         code = self.process.wait(timeout_s)
         self._thread.join(STOP_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
         return code
 
     def running(self) -> bool:
@@ -425,30 +446,49 @@ def running(*daemons: Daemon) -> Iterator[None]:
 class Kills:
     """What was killed, counted from the logs of the dead and of those who came after."""
 
-    lives: list[tuple[Life, list[Life]]] = field(default_factory=list)  # the dead, and the next lives of its group
+    dead: list[Life] = field(default_factory=list)
+    heirs: list[Sequence[Life]] = field(default_factory=list)  # the lives that took over from each, a list that may grow
+    held: list[int] = field(default_factory=list)  # forecasts in the transaction that each left open, as the broker says
 
-    def add(self, dead: Life, heirs: Sequence[Life] = ()) -> None:
-        self.lives.append((dead, list(heirs)))
+    def add(self, dead: Life, heirs: Sequence[Life], held: int) -> None:
+        self.dead.append(dead)
+        self.heirs.append(heirs)
+        self.held.append(held)
 
     @property
     def total(self) -> int:
-        return len(self.lives)
+        return len(self.dead)
 
     @property
     def in_transaction(self) -> int:
-        return sum(dead.in_transaction() for dead, _ in self.lives)
+        return sum(dead.in_transaction() for dead in self.dead)
+
+    @property
+    def with_records_held(self) -> int:
+        return sum(held > 0 for held in self.held)
 
     @property
     def in_restore(self) -> int:
-        return sum(dead.in_restore() for dead, _ in self.lives)
+        return sum(dead.in_restore() for dead in self.dead)
 
     @property
     def with_catch_up(self) -> int:
-        return sum(any(heir.catch_up() > 0 for heir in heirs) for _, heirs in self.lives)
+        return sum(any(heir.catch_up() > 0 for heir in heirs) for heirs in self.heirs)
+
+    def enough(self) -> bool:
+        """The shares under which kills prove something."""
+        share = self.total / 10
+        return (
+            self.in_restore >= 3
+            and self.in_transaction >= share
+            and self.with_records_held >= share
+            and self.with_catch_up >= 3 * share
+        )
 
     def __str__(self) -> str:
         return (
-            f"{self.total} kills: {self.in_transaction} between first send and commit, {self.in_restore} inside a restore, "
+            f"{self.total} kills: {self.in_transaction} between first send and commit "
+            f"({self.with_records_held} with records held back by the open transaction), {self.in_restore} inside a restore, "
             f"{self.with_catch_up} with a non-empty catch-up afterwards"
         )
 
@@ -468,3 +508,62 @@ def chaos_seed() -> int:
 def aborted(committed: Sequence[Raw], uncommitted: Sequence[Raw]) -> int:
     """Forecasts that reached the log and were never committed: proof that transactions were cut off."""
     return len({(r.partition, r.offset) for r in uncommitted} - {(r.partition, r.offset) for r in committed})
+
+
+# -- the verdict --------------------------------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """What the topics hold after a run."""
+
+    readings: list[Raw]
+    forecasts: list[Raw]
+    dead_letters: list[Raw]
+    epochs: dict[int, list[checker.Epoch]]
+    judgement: checker.Judgement
+    aborted: int  # forecasts that were sent and never committed
+
+    def __str__(self) -> str:
+        judged = self.judgement
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(judged.counts.items()))
+        return (
+            f"{len(self.readings)} records, {judged.readings} readings: {counts}; {judged.evicted} evictions, "
+            f"{judged.restarted} fresh starts after a gap, {sum(map(len, self.epochs.values()))} epochs, "
+            f"{self.aborted} forecasts sent in transactions that were aborted"
+        )
+
+
+def collect(topics: Topics) -> Found:
+    """Read everything and say what should have come of it. Every daemon must have stopped."""
+    readings, forecasts = topics.read(READINGS), topics.read("forecasts")
+    epochs = checker.epochs_by_partition(topics.read("epochs"))
+    lost = aborted(forecasts, topics.read("forecasts", "read_uncommitted"))
+    return Found(readings, forecasts, topics.read("dead-letters"), epochs, checker.judge(readings, epochs), lost)
+
+
+def assert_exactly_once(topics: Topics, found: Found, seen: Sequence[Raw], directory: Path, weights: Path | None = None) -> None:
+    """Ledger, digests, dead letters, the reader during the run, and one uninterrupted replay: all as it must be."""
+    print(found)
+    sound(checker.check_exactly_once(found.judgement, found.forecasts, found.dead_letters))
+    sound(checker.check_dead_letter_bytes(found.readings, found.dead_letters))
+    sound(checker.check_reader(seen, found.forecasts))
+    sound(checker.check_replay(replay(topics, directory, weights), found.forecasts))
+
+
+def sound(problems: Sequence[str]) -> None:
+    """Fail with what a check has found."""
+    assert not problems, "\n".join(problem[:1000] for problem in problems)
+
+
+def replay(topics: Topics, directory: Path, weights: Path | None = None) -> list[tuple[checker.Source, bytes]]:
+    """`recurd record` of the input, then `recurd replay` of that file, in one go."""
+    recording, out = directory / f"{topics.group}.jsonl.zst", directory / f"{topics.group}.forecasts.jsonl"
+    place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
+    options = [word for key, value in place.items() for word in ("--set", f"{key}={value}")]
+    recorded = recurd("record", "--out", recording, *options)
+    assert recorded.returncode == 0, recorded.stderr
+    chosen = ["--weights", weights] if weights else []
+    replayed = recurd("replay", recording, "--out", out, "--with-source", *chosen)
+    assert replayed.returncode == 0, replayed.stderr
+    with out.open("rb") as lines:
+        return checker.replayed(lines)

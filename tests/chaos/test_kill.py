@@ -1,0 +1,145 @@
+"""kill -9, again and again: what read-committed consumers see is what one uninterrupted replay gives, to the byte."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import artifacts
+from models.arithmetic import seeded_network
+from tests import examples
+from tests.harness import (
+    Daemon,
+    Feeder,
+    Found,
+    Kills,
+    Life,
+    Reader,
+    Topics,
+    assert_exactly_once,
+    chaos_kills,
+    chaos_seed,
+    collect,
+    running,
+)
+from tests.load import Load
+
+PARTITIONS = 3
+RECORDS_PER_S = 250
+SMALL = {"model.hidden": 16, "model.horizon": 8}
+QUICK = {"state.checkpoint_interval_s": 1, "kafka.session_timeout_ms": 6000}
+
+Changes = Callable[[int, random.Random], dict[str, Any]]
+
+
+def strike_serving(life: Life, rng: random.Random) -> None:
+    """At any moment within some seconds of the first commit."""
+    life.wait_for("committed")
+    time.sleep(rng.uniform(0.0, 2.0))
+    life.kill()
+
+
+def strike_transaction(life: Life, rng: random.Random) -> None:
+    """Between the first send of a transaction and its commit."""
+    life.wait_for("committed")
+    time.sleep(rng.uniform(0.0, 1.0))
+    event = rng.choice(["sending", "committing", "committing"])
+    life.kill_at(lambda each: each.name == event, delay_s=rng.uniform(0.0, 0.02))
+    life.end(timeout_s=30)
+
+
+def strike_restore(life: Life, rng: random.Random) -> None:
+    """While changelogs are read: right after one of the partitions began."""
+    number = rng.randrange(PARTITIONS)
+    life.kill_at(lambda each: each.name == "restore started" and len(life.named("restore started")) == number)
+    life.end(timeout_s=60)
+
+
+STRIKES = (strike_serving, strike_transaction, strike_restore)
+
+
+def kill_and_restart(daemon: Daemon, wanted: int, rng: random.Random, changes: Changes) -> Kills:
+    """Kill and restart one daemon until enough kills fell where they prove something."""
+    kills = Kills()
+    life = daemon.start(**changes(0, rng))
+    life.wait_for("epoch started", count=PARTITIONS)
+    while kills.total < wanted or not kills.enough():
+        assert kills.total < 2 * wanted + 10, f"the kills do not fall where they should: {kills}"
+        STRIKES[kills.total % len(STRIKES)](life, rng)
+        held = daemon.topics.hanging()
+        time.sleep(rng.uniform(0.2, 1.0))
+        heir = daemon.start(**changes(kills.total + 1, rng))
+        kills.add(life, [heir], held)
+        life = heir
+    return kills
+
+
+def run(
+    topics: Topics, directory: Path, settings: dict[str, Any], changes: Changes, weights: Path | None = None
+) -> tuple[Kills, Found]:
+    """One campaign against one daemon, and the verdict."""
+    seed = chaos_seed()
+    rng = random.Random(seed)
+    daemon = Daemon(topics, directory, "a", {**SMALL, **QUICK, "kafka.instance_id": "a", **settings})
+    began_s = time.monotonic()
+    with running(daemon):
+        reader = Reader(topics)
+        feeder = Feeder(topics, Load(seed, PARTITIONS), RECORDS_PER_S)
+        kills = kill_and_restart(daemon, chaos_kills(), rng, changes)
+        feeder.stop()
+        topics.wait_committed()
+        assert daemon.stop() == 0, daemon.life.tail()
+        found = collect(topics)
+        seen = reader.stop(len(found.forecasts))
+    print(f"{kills}; {time.monotonic() - began_s:.0f} s")
+    assert kills.enough(), kills
+    assert found.aborted > 0, "no transaction was cut off after its records had reached the log"
+    assert_exactly_once(topics, found, seen, directory, weights)
+    return kills, found
+
+
+def other_policies(_life: int, rng: random.Random) -> dict[str, Any]:
+    """Now and then another cap, thinning or treatment of late readings: a new epoch."""
+    return {
+        "state__max_streams_per_partition": rng.choice([26, 32, 32, 40]),
+        "output__emit_every": rng.choice([1, 1, 1, 2, 3]),
+        "input__on_late": rng.choice(["drop", "drop", "dead-letter"]),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_kill_9_never_changes_a_digest(topics: Callable[[str, int], Topics], tmp_path: Path) -> None:
+    """With the chain engine one lost, doubled, reordered or misplaced state update would change all later digests."""
+    _, found = run(topics("chain", PARTITIONS), tmp_path, {"model.kind": "chain"}, other_policies)
+    counts = found.judgement.counts
+    assert all(counts[name] for name in ("forecast", "dead_letter", "late", "duplicate", "incomplete_start", "thinned")), counts
+    assert found.judgement.evicted > 20
+    assert found.judgement.restarted > 0
+    assert all(len(epochs) > 1 for epochs in found.epochs.values())
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_kill_9_never_changes_a_forecast(topics: Callable[[str, int], Topics], tmp_path: Path) -> None:
+    """The forecaster: naive at first, another row layout for a while, then weights, then other policies."""
+    engine = examples.settings(hidden=SMALL["model.hidden"], horizon=SMALL["model.horizon"], context=32)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(artifacts.dump(seeded_network(engine), artifacts.Manifest.of(engine)))
+
+    def changes(life: int, rng: random.Random) -> dict[str, Any]:
+        if life == 1:
+            return {"model__context": 40}
+        if life == 3:
+            return {"model__context": 32, "model__weights": weights}
+        return other_policies(life, rng) if life > 4 else {}
+
+    _, found = run(topics("forecaster", PARTITIONS), tmp_path, {"model.context": 32}, changes, weights)
+    versions = {due.model_version for due in found.judgement.forecasts}
+    assert len(versions) == 2
+    assert found.judgement.evicted > 0
