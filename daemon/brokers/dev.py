@@ -141,9 +141,7 @@ class DevBroker:
     def __enter__(self) -> DevBroker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop(kill=kind is not None)
 
 
@@ -270,21 +268,23 @@ def _properties(node: _Node, ports: Mapping[int, Sequence[int]], nodes: int, ove
 def _ports(directory: Path, port: int, nodes: int) -> dict[int, list[int]]:
     """Broker and controller port by node; those of the directory's last use where they are free to stay."""
     file = directory / "ports.json"
-    ports = json.loads(file.read_text()) if file.exists() else [_free_port() for _ in range(2 * nodes)]
+    ports = json.loads(file.read_text()) if file.exists() else []
     while len(ports) < 2 * nodes:
-        ports.append(_free_port())
+        ports.append(_free_port(ports))
     if port:
         ports[0] = port
     file.write_text(json.dumps(ports))
     return {number: ports[2 * number - 2 : 2 * number] for number in range(1, nodes + 1)}
 
 
-def _free_port() -> int:
+def _free_port(taken: Sequence[int]) -> int:
+    choose = random.SystemRandom().choice  # tests seed the ordinary generator, and two of them would choose alike
     while True:
-        port = random.choice(PORTS)
+        port = choose(PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in taken:
+                return port
 
 
 # Java and the jars

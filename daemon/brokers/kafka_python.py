@@ -1,6 +1,6 @@
 """The port on kafka-python, the only module that imports it.
 
-What is odd here stands against a reproduced defect of kafka-python 3.0.12; tests/integration/test_client_contract.py shows each one.
+What is odd here stands against a reproduced defect of kafka-python 3.0.12: tests/integration/test_client_contract.py has each.
 Nothing here decides: records, memberships and errors go up, offsets and bytes go down.
 """
 
@@ -24,14 +24,16 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from daemon.brokers.port import Membership, Polled, TopicSpec, TopicState
-from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Unreachable
+from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Pending, Unreachable
 from daemon.records import Committed, Headers, Record
 
 #: `wake` and a rebalance are noticed after this long.
 POLL_SLICE_MS = 100
+#: How long a committed offset may take that an open transaction holds back.
+PENDING_MS = 300
 #: How long `close` waits before it leaves the rest to a thread that ends with the process.
 CLOSE_WAIT_S = 1.0
-#: Bytes of one batch: below the least `max.message.bytes` in use, and large enough that one round trip carries hundreds of records.
+#: Bytes of one batch: below every `max.message.bytes` in use, and enough that one round trip carries hundreds of records.
 BATCH_BYTES = 256 << 10
 #: A flush overtakes it; without it the sender thread wakes for single records (43 us against 50 us a record).
 LINGER_MS = 20
@@ -260,11 +262,15 @@ class KafkaPythonConsumer:
                     self._consumer.seek(each, 0)  # any position: without one the client raises at every poll
                 self._hold(each.partition for each in cause.args[0])
                 return {}, []
-            if isinstance(cause, (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError)):
-                lost = sorted(each.partition for each in cause.args[0])
-                self._hold(lost)
-                return {}, lost
-            raise
+            if isinstance(cause, kafka_errors.OffsetOutOfRangeError):
+                lost = cause.args[0]
+            elif isinstance(cause, kafka_errors.LogTruncationError):
+                lost = cause.divergent_offsets
+            else:
+                raise
+            out_of_range = sorted(each.partition for each in lost)
+            self._hold(out_of_range)
+            return {}, out_of_range
 
     def _membership(self) -> Membership | None:
         group = self._consumer.group_metadata()
@@ -329,9 +335,19 @@ class KafkaPythonConsumer:
         self._consumer.resume(*map(self._of, self.assignment().intersection(partitions) - self._held))
 
     def committed(self, partition: int) -> Committed | None:
-        """The stable committed offset: waits for an open transaction that holds a newer one, at most the call time-out."""
-        with _translating(f"committed offset of {self._topic}[{partition}]"):
-            found = self._consumer.committed(self._of(partition), metadata=True, timeout_ms=self._timeout_ms)
+        """The stable committed offset.
+
+        Raises:
+            Pending: A transaction that holds a newer one is still open, or the broker is slow; other partitions need not wait.
+        """
+        doing = f"committed offset of {self._topic}[{partition}]"
+        try:
+            with _translating(doing):
+                found = self._consumer.committed(self._of(partition), metadata=True, timeout_ms=PENDING_MS)
+        except BrokerError as error:
+            if isinstance(error.__cause__, kafka_errors.KafkaTimeoutError):
+                raise Pending(str(error)) from error
+            raise
         return None if found is None else Committed(found.offset, found.metadata)
 
     def log_range(self, partition: int) -> tuple[int, int]:
@@ -435,7 +451,6 @@ class KafkaPythonProducer:
         self._dead = ""
         self._closed = False
         self._futures: list[Any] = []
-        self._worker = _Worker()
         self._producer = _connect(
             _Producer,
             options,
@@ -450,6 +465,7 @@ class KafkaPythonProducer:
             metrics_enabled=False,
         )
         self._send, self._sent = self._producer.send, self._futures.append
+        self._worker = _Worker()
         if transactional_id is not None:
             self._init_transactions(transactional_id)
 
