@@ -10,6 +10,7 @@
         +-- Doubt            the fate of a transaction is unknown, or it was aborted: replace the producer, restore
         +-- Fenced           a newer holder has our transactional id or our membership: the same; twice in 60 s: exit 75
         +-- Stalled          a partition with records to read brings none although the consumer was made anew: exit 75
+        +-- Pending          the newest offset commit belongs to a transaction that is still open: ask again
         +-- Unreachable      no broker answers: retry with backoff
         +-- FatalBrokerError authorization, unsupported version: 78
 
@@ -73,6 +74,10 @@ class Fenced(Doubt):
 
 class Stalled(BrokerError):
     """A partition brings no records although there are some, and a new consumer did not help."""
+
+
+class Pending(BrokerError):
+    """The newest offset commit belongs to a transaction that is still open."""
 
 
 class Unreachable(BrokerError):

@@ -17,7 +17,7 @@ from daemon import blocks, epochs, logs, weights
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers.port import Broker, Consumer, LogReader
 from daemon.epochs import Epoch
-from daemon.errors import BrokerError, StateError
+from daemon.errors import BrokerError, Pending, StateError
 from daemon.pipeline import Pipeline, Restored, Stage
 from daemon.records import Committed
 from models.engine import Engine
@@ -96,18 +96,23 @@ class Restorer:
         """Partitions under way."""
         return frozenset(self._jobs)
 
-    def add(self, partitions: Sequence[int], consumer: Consumer) -> None:
-        """Begin with these partitions. Raises Unreachable and leaves nothing begun."""
+    def add(self, partitions: Sequence[int], consumer: Consumer) -> frozenset[int]:
+        """Begin with these partitions; returns those begun. One whose newest commit is still open must be added again later."""
         reader = self._open()
         jobs = {}
         for partition in partitions:
-            committed = consumer.committed(partition)
+            try:
+                committed = consumer.committed(partition)
+            except Pending:
+                log.debug("commit pending", partition=partition)
+                continue
             end = reader.high_watermark(self._topic, partition)
             jobs[partition] = _Job(committed, end, time.monotonic(), reader.log_start(self._topic, partition))
             log.info("restore started", partition=partition, committed=committed.offset if committed else None, changelog_end=end)
         self._epochs = epochs.by_partition(weights.read_all(reader, self._settings.topic("epochs")))
         self._jobs.update(jobs)
         self._assign()
+        return frozenset(jobs)
 
     def drop(self, partitions: Sequence[int]) -> None:
         """Forget partitions that are ours no longer."""

@@ -18,12 +18,15 @@ from config.settings import Settings
 from daemon import logs, topics, weights
 from daemon.brokers import connect
 from daemon.brokers.port import Broker
+from daemon.commit import Committer
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Stalled, Unreachable
 from daemon.http import Health, HttpServer
 from daemon.loop import BACKOFF_S, Loop
 from daemon.metrics import Metrics
+from daemon.ownership import Ownership
+from daemon.restore import Restorer
 from daemon.watchdog import Watchdog
 from models import arithmetic
 from models.artifacts import ArtifactError
@@ -85,19 +88,20 @@ def _self_check(settings: Settings) -> str:
 
 def _make_loop(settings: Settings, fingerprint: str, metrics: Metrics, health: Health, stopping: threading.Event) -> Loop:
     broker = connect(settings)
-    grow = lambda: _ensure_topics(settings, broker)  # noqa: E731
-    first = grow()
+    partitions = _ensure_topics(settings, broker).partitions
     version, artifacts = weights.load(settings, broker)
     metrics.model(version, settings.model.kind)
     health.set("model", True, "")
-    log.info("model in force", version=version, partitions=first.partitions)
+    log.info("model in force", version=version, partitions=partitions)
 
     def desired(partition: int, offset: int) -> Epoch:
         return Epoch(partition, offset, version, settings.engine(), ENGINE_VERSION, fingerprint)
 
     engine_for = Engines(artifacts)
     engine_for(desired(0, 0))  # unusable weights are found now
-    return Loop(settings, broker, engine_for, desired, grow, metrics, health, stopping)
+    restorer = Restorer(settings, broker, engine_for, desired, metrics.stage)
+    ownership = Ownership(settings, restorer, lambda: _ensure_topics(settings, broker), metrics)
+    return Loop(settings, broker, ownership, Committer(settings, broker, metrics), metrics, health, stopping)
 
 
 def _ensure_topics(settings: Settings, broker: Broker) -> topics.Topics:

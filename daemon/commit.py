@@ -1,0 +1,179 @@
+"""Steps 2 to 6 of a commit (ARCHITECTURE 6): everything a turn's records caused, and due checkpoints, in one transaction.
+
+Owns the producers. After any error they are dead: `replace` closes them, and the next use makes new ones, which fences the old.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+
+from config.settings import Settings
+from daemon import blocks, codec, logs
+from daemon.blocks import MARK_KEY, Mark
+from daemon.brokers.port import Broker, Membership, Producer
+from daemon.errors import BrokerError, Doubt, FatalBrokerError
+from daemon.metrics import Metrics
+from daemon.pipeline import Outcome
+from daemon.records import Committed
+from daemon.restore import Partition
+from daemon.topics import Topics
+
+log = logs.get("commit")
+
+
+class Committer:
+    """Sends and commits for one process."""
+
+    def __init__(self, settings: Settings, broker: Broker, metrics: Metrics) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._metrics = metrics
+        self._exactly_once = settings.kafka.delivery == "exactly_once"
+        instance = settings.kafka.instance_id or uuid.uuid4().hex
+        self._transactional_id = f"{settings.kafka.group_id}-{instance}"
+        self._producer: Producer | None = None  # transactional
+        self._sender: Producer | None = None  # at least once: forecasts and dead letters
+
+    def connect(self) -> None:
+        """Make what is missing; fences whatever an earlier producer of ours still tries."""
+        if self._producer is None:
+            self._producer = self._broker.producer(self._transactional_id)
+        if self._sender is None and not self._exactly_once:
+            self._sender = self._broker.producer(None)
+
+    def replace(self) -> None:
+        """Close the producers; `connect` makes new ones."""
+        for producer in (self._producer, self._sender):
+            if producer is not None:
+                producer.close()
+        self._producer = self._sender = None
+
+    def commit(
+        self,
+        partitions: Mapping[int, Partition],
+        outcomes: Mapping[int, Outcome],
+        due: Sequence[Partition],
+        membership: Membership,
+        topics: Topics,
+    ) -> bool:
+        """Make outcomes visible and checkpoint the due partitions; says whether there was a transaction.
+
+        Args:
+            partitions: All that are held, by number.
+            outcomes: Of the records of this turn; their partitions' offsets are committed with them.
+            due: Partitions to checkpoint.
+            membership: Of the poll that brought the records.
+            topics: What the topics take.
+
+        Raises:
+            Doubt: Not committed, or nobody knows; `FatalBrokerError` where retrying cannot help.
+        """
+        try:
+            if not self._exactly_once:
+                self._send_untransacted(outcomes, topics)
+                outcomes = {}
+            touched = [partitions[number] for number in sorted({*outcomes, *(partition.number for partition in due)})]
+            if touched:
+                with self._metrics.transaction_open_seconds.time():
+                    self._transact(touched, outcomes, due, membership, topics)
+            return bool(touched)
+        except BrokerError as error:
+            raise _as_doubt(error) from error
+
+    def _transact(
+        self,
+        touched: Sequence[Partition],
+        outcomes: Mapping[int, Outcome],
+        due: Sequence[Partition],
+        membership: Membership,
+        topics: Topics,
+    ) -> None:
+        assert self._producer is not None, "connect comes before commit"
+        self._producer.begin()
+        log.debug("sending", partitions=",".join(str(partition.number) for partition in touched))
+        with self._metrics.stage("send"):
+            self._send(self._producer, outcomes, topics)
+            marks = {partition.number: self._checkpoint(self._producer, partition) for partition in due}
+        offsets = {
+            partition.number: Committed(
+                partition.pipeline.next_offset, blocks.mark_metadata(marks.get(partition.number, partition.mark))
+            )
+            for partition in touched
+        }
+        log.debug("committing")
+        with self._metrics.stage("commit"):
+            self._producer.commit(offsets, membership)
+        for partition in touched:
+            self._committed(partition, offsets[partition.number], marks.get(partition.number))
+        self._metrics.committed(outcomes, offsets)
+        log.debug("committed", offsets=offsets, generation=membership.generation)
+
+    def _send(self, producer: Producer, outcomes: Mapping[int, Outcome], topics: Topics) -> None:
+        topic, dead_topic = self._settings.topic("forecasts"), self._settings.topic("dead_letters")
+        for number, outcome in outcomes.items():
+            for key, value, headers in outcome.forecasts:
+                producer.send(topic, number, key, value, headers)
+            for letter in outcome.dead_letters:
+                message = codec.dead_letter(*letter, topics.dead_letter_bytes)
+                producer.send(dead_topic, 0, message.key, message.value, message.headers)
+
+    def _send_untransacted(self, outcomes: Mapping[int, Outcome], topics: Topics) -> None:
+        """At least once: out as soon as computed, acknowledged before the turn goes on."""
+        if not any(outcome.forecasts or outcome.dead_letters for outcome in outcomes.values()):
+            return
+        assert self._sender is not None, "connect comes before commit"
+        log.debug("sending", partitions=",".join(map(str, sorted(outcomes))))
+        with self._metrics.stage("send"):
+            self._send(self._sender, outcomes, topics)
+            self._sender.flush()
+
+    def _checkpoint(self, producer: Producer, partition: Partition) -> Mark:
+        """Send a partition's changed blocks, the epoch that starts with it, and last its mark."""
+        pipeline, number, topic = partition.pipeline, partition.number, self._settings.topic("state")
+        started_s = time.monotonic()
+        dirty = pipeline.table.dirty_blocks()
+        sent_bytes = 0
+        for key in partition.stale_blocks:
+            producer.send(topic, number, key, None)
+        for block in dirty:
+            value = blocks.encode_block(block, pipeline.born, *pipeline.table.block(block))
+            sent_bytes += len(value)
+            producer.send(topic, number, blocks.block_key(block), value)
+        if partition.started:
+            self._start_epoch(producer, partition)
+        mark = Mark(
+            partition.mark.sequence + 1, pipeline.next_offset, pipeline.epoch.first_offset, pipeline.born, len(pipeline.table)
+        )
+        producer.send(topic, number, MARK_KEY, blocks.encode_mark(mark))
+        self._metrics.checkpoint(number, len(dirty), sent_bytes, time.monotonic() - started_s)
+        log.debug("checkpoint sent", partition=number, sequence=mark.sequence, offset=mark.offset, blocks=len(dirty))
+        return mark
+
+    def _start_epoch(self, producer: Producer, partition: Partition) -> None:
+        assert partition.started is not None
+        topic = self._settings.topic("epochs")
+        for key in partition.stale_epochs:
+            producer.send(topic, 0, key, None)
+        producer.send(topic, 0, partition.started.key(), partition.started.to_bytes())
+
+    def _committed(self, partition: Partition, committed: Committed, mark: Mark | None) -> None:
+        partition.committed = committed
+        if mark is None:
+            return
+        if partition.started:
+            self._metrics.epochs_started.inc()
+            self._metrics.arithmetic_changes.inc(partition.new_arithmetic)
+            version, first_offset = partition.started.model_version, partition.started.first_offset
+            log.info("epoch started", partition=partition.number, first_offset=first_offset, model_version=version)
+        partition.mark = mark
+        partition.started, partition.stale_epochs, partition.stale_blocks = None, (), ()
+        partition.readings_since = 0
+        partition.checkpoint_due_s = time.monotonic() + self._settings.state.checkpoint_interval_s
+        partition.pipeline.table.clean()
+
+
+def _as_doubt(error: BrokerError) -> BrokerError:
+    """Whatever went wrong while something was on its way leaves its fate unknown, but for what retrying cannot help."""
+    return error if isinstance(error, (Doubt, FatalBrokerError)) else Doubt(str(error))
