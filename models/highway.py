@@ -7,6 +7,7 @@ ETTh1 .4094 to .4072). The penalty is the one of a few that forecasts the hold-o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,19 +24,38 @@ ROUNDS = 4
 LEAST_ERROR = 0.2
 
 
-def fit(data: TrainingData, train: Sequence[Piece], held_out: Sequence[Piece]) -> Tensor:
-    """The map of each target, float32 (T, W, K), from the training pieces; the hold-out chooses the penalty."""
-    return torch.stack([_fit_target(data, train, held_out, target) for target in range(data.targets.shape[1])])
+class Highway(NamedTuple):
+    """The map of each target, and the penalty it was found with."""
+
+    lines: Tensor  # float32 (T, W, K)
+    penalties: list[float]  # T
 
 
-def _fit_target(data: TrainingData, train: Sequence[Piece], held_out: Sequence[Piece], target: int) -> Tensor:
-    line: Tensor | None = None
-    for _ in range(ROUNDS):
-        gram, cross = _moments(data, train, target, line)
-        line = _solve(gram, cross, FIRST_PENALTY)
-    lines = [_solve(gram, cross, penalty) for penalty in PENALTIES]
-    errors = [sum(_error(data, piece, target, line) for piece in held_out) for line in lines]
-    return lines[int(np.argmin(errors))].float()
+def fit(data: TrainingData, train: Sequence[Piece], held_out: Sequence[Piece]) -> Highway:
+    """Fit to the training pieces; the hold-out chooses the penalties."""
+    lines, penalties = [], []
+    for target in range(data.targets.shape[1]):
+        moments = _reweighted(data, train, target)
+        tried = [_solve(*moments, penalty) for penalty in PENALTIES]
+        errors = [sum(_error(data, piece, target, line) for piece in held_out) for line in tried]
+        best = int(np.argmin(errors))
+        lines.append(tried[best].float())
+        penalties.append(PENALTIES[best])
+    return Highway(torch.stack(lines), penalties)
+
+
+def refit(data: TrainingData, pieces: Sequence[Piece], penalties: Sequence[float]) -> Highway:
+    """Fit to these pieces with penalties that are known."""
+    lines = [_solve(*_reweighted(data, pieces, target), penalty).float() for target, penalty in enumerate(penalties)]
+    return Highway(torch.stack(lines), list(penalties))
+
+
+def _reweighted(data: TrainingData, pieces: Sequence[Piece], target: int) -> tuple[Tensor, Tensor]:
+    """The moments of the last round."""
+    moments = _moments(data, pieces, target, None)
+    for _ in range(ROUNDS - 1):
+        moments = _moments(data, pieces, target, _solve(*moments, FIRST_PENALTY))
+    return moments
 
 
 def _moments(data: TrainingData, pieces: Sequence[Piece], target: int, line: Tensor | None) -> tuple[Tensor, Tensor]:

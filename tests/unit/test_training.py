@@ -162,10 +162,11 @@ def test_highway_finds_the_linear_law(missing: float, bound: float) -> None:
     values[np.random.Generator(np.random.PCG64(1)).random(500) < missing] = np.nan
     values[0] = 1
     data = prepare([Series("s", MINUTE_MS * (at + 1), values[:, None])], ENGINE)
-    line = highway.fit(data, [Piece(0, 40, 400)], [held_out := Piece(0, 400, 490)])
-    assert tuple(line.shape) == (1, 16, 6)
+    found = highway.fit(data, [Piece(0, 40, 400)], [held_out := Piece(0, 400, 490)])
+    assert tuple(found.lines.shape) == (1, 16, 6)
+    assert torch.equal(highway.refit(data, [Piece(0, 40, 400)], found.penalties).lines, found.lines)
     targets = torch.from_numpy(data.targets[400:490, 0])
-    errors = targets - torch.from_numpy(data.windows(held_out)[:, 0]) @ line[0]
+    errors = targets - torch.from_numpy(data.windows(held_out)[:, 0]) @ found.lines[0]
     assert float(errors.abs().nanmedian() / targets.abs().nanmedian()) < bound
 
 
