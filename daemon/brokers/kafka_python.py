@@ -21,6 +21,9 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.record import memory_records
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.util import decode_varint
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from daemon.brokers.port import Membership, Polled, TopicSpec, TopicState
@@ -107,6 +110,9 @@ _FATAL = (
     kafka_errors.InvalidSessionTimeoutError,
     kafka_errors.InvalidTransactionTimeoutError,
     kafka_errors.GroupMaxSizeReachedError,
+    kafka_errors.MessageSizeTooLargeError,  # the same bytes would be refused again, for ever
+    kafka_errors.RecordListTooLargeError,
+    kafka_errors.UnsupportedCodecError,
 )
 
 
@@ -184,6 +190,42 @@ def _in_background(action: Callable[[], Any], wait_s: float) -> None:
 # -- consumer -------------------------------------------------------------------------------------------------------------
 
 
+class _RecordBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client ships no types
+    """Reads header names that are no UTF-8, which other clients may write: such bytes become `?`.
+
+    The client itself gives up a partition at such a record, and so would stop at one bad record for ever.
+    """
+
+    __slots__ = ()
+
+    def _read_msg(self) -> Any:
+        try:
+            return super()._read_msg()
+        except UnicodeDecodeError:
+            for first, last in self._header_names():
+                self._buffer[first:last] = bytes(byte if byte < 128 else 63 for byte in self._buffer[first:last])
+            return super()._read_msg()
+
+    def _header_names(self) -> Iterator[tuple[int, int]]:
+        """Where the names of the next record's headers begin and end in the buffer."""
+        at = self._pos
+        for _ in range(4):  # length, attributes, timestamp, offset
+            _, at = decode_varint(self._buffer, at)
+        for _ in range(2):  # key, value
+            size, at = decode_varint(self._buffer, at)
+            at += max(size, 0)
+        count, at = decode_varint(self._buffer, at)
+        for _ in range(count):
+            size, at = decode_varint(self._buffer, at)
+            yield at, at + size
+            at += size
+            size, at = decode_varint(self._buffer, at)
+            at += max(size, 0)
+
+
+memory_records.DefaultRecordBatch = _RecordBatch  # where the client makes batches
+
+
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
     """Runs on the client's I/O thread, so it only queues."""
 
@@ -257,6 +299,11 @@ class KafkaPythonConsumer:
                 return self._consumer.poll(timeout_ms), []
         except BrokerError as error:
             cause = error.__cause__
+            if isinstance(cause, kafka_errors.UnsupportedCodecError):
+                raise FatalBrokerError(
+                    f"Records of {self._topic} are compressed with a codec that is not installed here ({_text(cause)}): install "
+                    "lz4 or python-snappy beside recurd, or let the producers use gzip or zstd."
+                ) from cause
             if isinstance(cause, kafka_errors.NoOffsetForPartitionError):
                 for each in cause.args[0]:
                     self._consumer.seek(each, 0)  # any position: without one the client raises at every poll
@@ -497,9 +544,9 @@ class KafkaPythonProducer:
             self._producer.flush(timeout=self._timeout_s)
         for future in self._futures:
             if future.exception is not None:
-                raise self._died(future.exception, "a record was not written") from future.exception
+                raise self._died(future.exception, _not_written(future)) from future.exception
             if not future.is_done:
-                raise self._died(TimeoutError("unanswered after a flush"), "a record was not written")
+                raise self._died(TimeoutError("unanswered after a flush"), _not_written(future))
         self._futures.clear()
 
     def commit(self, offsets: Mapping[int, Committed], membership: Membership | None) -> None:
@@ -554,6 +601,11 @@ class KafkaPythonProducer:
         told = _translated(error, doing, Doubt)
         self._dead = self._dead or str(told)
         return told
+
+
+def _not_written(future: Any) -> str:
+    topic, partition = future._produce_future.topic_partition
+    return f"a record was not written to {topic}[{partition}]"
 
 
 class _Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no types
