@@ -1,7 +1,7 @@
 """`recurd serve`: wiring only. Start in order, run the loop, end in order, answer with an exit code.
 
 Start: log, HTTP, watchdog, self-check, broker (with backoff), topics, weights, loop. The first signal asks the loop to drain, a
-second one forces.
+second one forces, and so does a broker that does not answer in time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from models.artifacts import ArtifactError
 from models.layout import ENGINE_VERSION
 
 Made = TypeVar("Made")
+
+#: A stop may take this long: less than the ten seconds promised, and less than a commit waits for a broker that is away.
+STOP_S = 8.0
 
 log = logs.get("serve")
 
@@ -127,14 +130,24 @@ def _patiently(make: Callable[[], Made], health: Health, stopping: threading.Eve
     return None
 
 
+def _end_undrained() -> None:
+    """End without a last checkpoint: as after a crash, all that is committed is whole, and the next owner catches up."""
+    log.warning("stopped without a last checkpoint: the next owner catches up", waited_s=STOP_S)
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def _catch_signals(stopping: threading.Event) -> None:
-    """The first SIGTERM or SIGINT asks, the second forces."""
+    """The first SIGTERM or SIGINT asks, the second forces; so does time."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             sys.stderr.flush()
             os._exit(128 + number)
         stopping.set()
+        limit = threading.Timer(STOP_S, _end_undrained)
+        limit.daemon = True
+        limit.start()
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
