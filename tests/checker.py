@@ -340,7 +340,7 @@ class _Partition:
         return epoch
 
     def _begin(self, epoch: Epoch) -> None:
-        if self._epoch is not None and self._epoch.layout() != epoch.layout():
+        if epoch.document["cold"] or (self._epoch is not None and self._epoch.layout() != epoch.layout()):
             self._streams.clear()
         self._epoch = epoch
         for stream in self._by_use()[: max(len(self._streams) - epoch.cap, 0)]:
