@@ -19,8 +19,8 @@ import urllib.error
 import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from tests.load import MAX_BYTES, MAX_ELEMENTS, MAX_GAP_S, Load
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python loads its schemas by importlib's old read_text
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+    from kafka.admin import ConfigResource, ConfigResourceType
 
 #: How long anything may take that must happen: a start, a restore, the end of a backlog.
 PATIENCE_S = 90.0
@@ -61,14 +62,25 @@ class Topics:
     partitions: int
 
     @classmethod
-    def create(cls, bootstrap: str, group: str, partitions: int) -> Topics:
-        """Make the input topic; the daemon makes the others. Records from long ago must stay."""
+    def create(cls, bootstrap: str, group: str, partitions: int, **settings: str) -> Topics:
+        """Make the input topic, with settings of it (`__` for the dot); the daemon makes the others. Old records must stay."""
         topics = cls(bootstrap, group, f"{group}.{READINGS}", partitions)
         with topics.admin() as admin:
-            configs = {"retention.ms": "-1", "cleanup.policy": "delete"}
+            given = {key.replace("__", "."): value for key, value in settings.items()}
+            configs = {"retention.ms": "-1", "cleanup.policy": "delete", **given}
             admin.create_topics({topics.readings: {"num_partitions": partitions, "replication_factor": -1, "configs": configs}})
             admin.wait_for_topics([topics.readings])
         return topics
+
+    def of_group(self, group: str) -> Topics:
+        """Another group on the same input."""
+        return replace(self, group=group)
+
+    def configure(self, topic: str, **settings: str) -> None:
+        """Change settings of a topic, `__` for the dot."""
+        given = {key.replace("__", "."): value for key, value in settings.items()}
+        with self.admin() as admin:
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, self.name(topic), configs=given)])
 
     @contextlib.contextmanager
     def admin(self) -> Iterator[Any]:
@@ -108,6 +120,21 @@ class Topics:
             return {place.partition: end for place, end in consumer.end_offsets(places).items()}
         finally:
             consumer.close(autocommit=False)
+
+    def send(self, records: Iterable[Sequence[Any]], topic: str = READINGS, **client: Any) -> None:
+        """Send (partition, key, value, timestamp in ms[, headers]) and wait until the broker has them."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.bootstrap, linger_ms=20, metrics_enabled=False, allow_auto_create_topics=False, **client
+        )
+        name = self.name(topic)
+        sent = [
+            producer.send(name, value, key, partition=partition, timestamp_ms=timestamp_ms, headers=list(*headers))
+            for partition, key, value, timestamp_ms, *headers in records
+        ]
+        producer.flush(timeout=PATIENCE_S)
+        producer.close(timeout=PATIENCE_S)
+        for future in sent:
+            future.get(timeout=0)
 
     def hanging(self) -> int:
         """Offsets of the forecasts that an open transaction holds back from read-committed readers."""
@@ -326,6 +353,12 @@ class Life:
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self._log.read_text().splitlines()[-lines:])
+
+    def complaints(self) -> list[str]:
+        """Warnings and errors of recurd itself, and lines that are no events; the client's own chatter is none."""
+        ours = [event for event in list(self.events) if not str(event.fields.get("logger")).startswith("kafka")]
+        said = [f"{each.name}: {each.fields}" for each in ours if each.fields.get("level") in ("warning", "error")]
+        return said + list(self.raw_lines)
 
     # what a kill hit
 

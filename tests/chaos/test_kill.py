@@ -30,7 +30,7 @@ from tests.harness import (
 from tests.load import Load
 
 PARTITIONS = 3
-RECORDS_PER_S = 250
+RECORDS_PER_S = 150
 SMALL = {"model.hidden": 16, "model.horizon": 8}
 QUICK = {"state.checkpoint_interval_s": 1, "kafka.session_timeout_ms": 6000}
 
