@@ -35,6 +35,7 @@ class Recipe:
     """How to train. The defaults were chosen on the validation months of ETT (weight decay and average matter most)."""
 
     steps: int = 720  # optimizer steps at most
+    passes: int = 200  # over the training readings at most: with little data more of them only overfit
     rows: int = 32  # sequences in a minibatch
     length: int = 168  # readings of a sequence that are learned from
     burn_in: int = 48  # readings before them that only bring the state up
@@ -171,21 +172,21 @@ class _Fit:
         recipe, network = self._recipe, self._network
         network.highway.requires_grad_(False)
         optimizer = torch.optim.AdamW(self._groups(), lr=recipe.learning_rate)
-        best, best_step, best_weights, step = self._judge()[0], 0, self._average.copy(), 0
-        for step in range(1, recipe.steps + 1):
+        best, best_step, best_weights, step = self._judge()[0], 0, self._copied(), 0
+        steps = self._most_steps()
+        for step in range(1, steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * min(1.0, step / recipe.warm_up)
             self._step(optimizer, step)
-            if step % recipe.judge_every == 0 or step == recipe.steps:
-                pinball = self._judge()[0]
-                if pinball < best:
-                    best, best_step = pinball, step
-                    best_weights = {name: weight.clone() for name, weight in self._average.items()}
+            if step % recipe.judge_every == 0 or step == steps:
+                score = self._judge()[0]
+                if score < best:
+                    best, best_step, best_weights = score, step, self._copied()
                 elif step - best_step >= recipe.patience * recipe.judge_every:
                     break
-                progress("training", step / recipe.steps)
+                progress("training", step / steps)
         self._average = best_weights
-        pinball, mae, naive_mae = self._judge()
+        scores = self._judge()
         network.load_state_dict(best_weights)
         network.highway.requires_grad_(True)
         times = self._data.time_ms
@@ -199,11 +200,17 @@ class _Fit:
             int(times.min()),
             int(times.max()),
             int(times[[piece.first for piece in self._held_out]].min()),
-            pinball,
-            mae,
-            naive_mae,
+            *scores,
         )
         return network.eval(), report
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: weight.clone() for name, weight in self._average.items()}
+
+    def _most_steps(self) -> int:
+        recipe = self._recipe
+        by_passes = int(recipe.passes * self._odds[-1]) // (recipe.rows * recipe.length)
+        return min(recipe.steps, max(by_passes, 2 * recipe.judge_every))
 
     def _groups(self) -> list[dict[str, object]]:
         """Weights are pulled to zero, biases are not, the highway is not touched at all."""
@@ -221,11 +228,12 @@ class _Fit:
 
     def _step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         recipe, network = self._recipe, self._network
-        features, residuals = self._minibatch()
+        features, residuals, begun = self._minibatch()
         network.train()
         hidden, cell = _zero_state(network, recipe.rows)
         with torch.no_grad():
             _, hidden, cell = network.unroll(features[: recipe.burn_in], None, hidden, cell)
+            hidden, cell = hidden * begun, cell * begun
         drawn = torch.rand(recipe.length, recipe.rows, network.shape.hidden, generator=self._generator)
         kept = (drawn >= recipe.dropout) / (1 - recipe.dropout)
         quantiles, _, _ = network.unroll(features[recipe.burn_in :], None, hidden, cell, kept)
@@ -245,28 +253,28 @@ class _Fit:
             for name, weight in network.named_parameters():
                 self._average[name].lerp_(weight, 1 - keep)
 
-    def _minibatch(self) -> tuple[Tensor, Tensor]:
+    def _minibatch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sequences with a burn-in before each, drawn evenly over the training readings, half of them with the sign turned.
 
         Returns:
-            features (S, B, F) and residuals (S, B, T, K), NaN where not to be learned: before a sequence's first reading and
-            after its last.
+            features (S, B, F); residuals (S, B, T, K), NaN after a sequence's last reading; and (B, 1, 1), 0 where a segment has
+            no whole burn-in before the reading drawn: there the sequence begins with the segment, from zero, as it was served.
         """
         recipe = self._recipe
         drawn = torch.randint(int(self._odds[-1]), (recipe.rows,), generator=self._generator).numpy()
         piece = np.searchsorted(self._odds, drawn, side="right")
         _, first, last = self._train[piece].T
-        begin = np.maximum(last - (self._odds[piece] - drawn) - recipe.burn_in, first)  # (B,)
-        steps = recipe.burn_in + recipe.length
-        at = begin + np.arange(steps)[:, None]  # (S, B)
+        begin = last - (self._odds[piece] - drawn) - recipe.burn_in  # (B,)
+        begun = torch.from_numpy(begin >= first).float()[:, None, None]
+        at = np.maximum(begin, first - recipe.burn_in) + np.arange(recipe.burn_in + recipe.length)[:, None]  # (S, B)
         real = torch.from_numpy(at < last)
-        index = torch.from_numpy(np.minimum(at, last - 1))
+        index = torch.from_numpy(at.clip(first, last - 1))
         features = self._features[index]
         residuals = torch.where(real[..., None, None], self._residuals[index], torch.nan)
         turned = torch.rand(recipe.rows, generator=self._generator) < 0.5
         sign = torch.where(turned, -1.0, 1.0)[None, :, None]
         features[..., : self._data.signed] *= sign
-        return features, residuals * sign[..., None]
+        return features, residuals * sign[..., None], begun
 
     def _batch_of(self, held_out: _HeldOut) -> tuple[Tensor, Tensor, Tensor]:
         """The hold-out as one unroll: features (S, B, F), residuals and targets (S, B, T, K), NaN where not judged."""

@@ -146,6 +146,22 @@ def test_it_stops_when_nothing_improves_any_more() -> None:
     assert report.steps == report.best_step + 10
 
 
+def test_streams_shorter_than_the_burn_in_are_learned_from() -> None:
+    """A sequence without a whole burn-in before it begins with its segment, from zero: short streams count too."""
+    streams = [wave(f"s{i}", 40, seed=i) for i in range(20)]
+    recipe = Recipe(steps=60, rows=8, length=40, burn_in=100, judge_every=20, warm_up=10)
+    _, untrained = fit(streams, ENGINE, seed=1, recipe=Recipe(steps=0))
+    _, trained = fit(streams, ENGINE, seed=1, recipe=recipe)
+    assert trained.pinball < untrained.pinball
+    assert trained.best_step > 0
+
+
+def test_little_data_takes_few_steps() -> None:
+    """Steps are bounded by passes over the training readings."""
+    _, report = fit([wave()], ENGINE, seed=1, recipe=Recipe(passes=20, rows=4, length=50, burn_in=4, judge_every=5, patience=99))
+    assert report.steps == 20 * 334 // 200
+
+
 def test_progress_is_told() -> None:
     """Whoever waits learns what is going on."""
     told: list[tuple[str, float]] = []
