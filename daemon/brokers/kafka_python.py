@@ -32,6 +32,8 @@ from daemon.records import Committed, Headers, Record
 
 #: `wake` and a rebalance are noticed after this long.
 POLL_SLICE_MS = 100
+#: A poll waits this long for a join, whatever it was told: the client throws away the answer to one that ends between polls.
+JOIN_WAIT_MS = 250
 #: How long a committed offset may take that an open transaction holds back.
 PENDING_MS = 300
 #: How long `close` waits before it leaves the rest to a thread that ends with the process.
@@ -260,6 +262,7 @@ class KafkaPythonConsumer:
         self._changes: deque[tuple[str, tuple[int, ...]]] = deque()
         self._held: set[int] = set()
         self._paused: set[int] = set()
+        self._joining = True
         self._woken = threading.Event()
         self._consumer = _connect(
             KafkaConsumer,
@@ -276,7 +279,7 @@ class KafkaPythonConsumer:
         self._consumer.subscribe([self._topic], listener=_Listener(self._changes))
 
     def poll(self, timeout_ms: int) -> Polled:
-        """Wait for records, a rebalance or `wake`, whichever is first.
+        """Wait for records, a rebalance or `wake`, whichever is first; while the group rebalances at least `JOIN_WAIT_MS`.
 
         Raises:
             Unreachable, Fenced, FatalBrokerError, BrokerError: The consumer must be closed and replaced.
@@ -284,7 +287,8 @@ class KafkaPythonConsumer:
         deadline_s = time.monotonic() + timeout_ms / 1000
         while True:
             left_ms = max(0, int((deadline_s - time.monotonic()) * 1000))
-            raw, out_of_range = self._poll_once(min(left_ms, POLL_SLICE_MS))
+            slice_ms = min(left_ms, POLL_SLICE_MS)
+            raw, out_of_range = self._poll_once(max(slice_ms, JOIN_WAIT_MS) if self._joining else slice_ms)
             membership = self._membership()
             if raw or self._changes or out_of_range or self._woken.is_set() or not left_ms:
                 break
@@ -321,6 +325,9 @@ class KafkaPythonConsumer:
 
     def _membership(self) -> Membership | None:
         group = self._consumer.group_metadata()
+        self._joining = group.state != MemberState.STABLE
+        if group.state == MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()  # or a join that outlasts its poll is forgotten (H8); no public name
         if group.state != MemberState.STABLE or group.generation_id < 0 or not group.member_id:
             return None
         return Membership(group.generation_id, group.member_id, group)
@@ -567,7 +574,8 @@ class KafkaPythonProducer:
         def complete() -> None:
             if membership is not None and given:
                 self._producer.send_offsets_to_transaction(given, membership.token)
-            self._producer.commit_transaction()
+            if not self._dead:  # given up meanwhile
+                self._producer.commit_transaction()
 
         with self._deadly("committing"):
             self._worker.run(complete, deadline_s - time.monotonic())
@@ -584,7 +592,14 @@ class KafkaPythonProducer:
             return
         self._closed, self._dead = True, self._dead or "closed"
         self._worker.stop()
-        _in_background(lambda: self._producer.close(timeout=self._expiry_s), CLOSE_WAIT_S)
+        _in_background(self._end, CLOSE_WAIT_S)
+
+    def _end(self) -> None:
+        """Close the client; while records are unanswered it refuses to, and goes on sending."""
+        while True:
+            with contextlib.suppress(kafka_errors.KafkaTimeoutError):
+                self._producer.close(timeout=self._expiry_s)
+                return
 
     def _alive(self) -> None:
         if self._dead:
