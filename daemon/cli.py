@@ -98,8 +98,9 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
-    from daemon import replay
+    from daemon import garbage, replay
 
+    garbage.settle()
     with _weights_errors():
         return replay.run(
             settings,

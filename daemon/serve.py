@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TypeVar
 
 from config.settings import Settings
-from daemon import logs, topics, weights
+from daemon import garbage, logs, topics, weights
 from daemon.brokers import connect
 from daemon.brokers.port import Broker
 from daemon.commit import Committer
@@ -66,6 +66,7 @@ def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threa
         loop = _patiently(lambda: _make_loop(settings, fingerprint, metrics, health, stopping), health, stopping)
         if loop is not None:
             metrics.state("running")
+            garbage.settle()
             loop.run()
         metrics.state("draining")
         log.info("stopped")
