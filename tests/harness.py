@@ -33,8 +33,8 @@ with warnings.catch_warnings():
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
     from kafka.admin import ConfigResource, ConfigResourceType
 
-#: How long anything may take that must happen: a start, a restore, the end of a backlog.
-PATIENCE_S = 90.0
+#: How long anything may take that must happen: a start, a restore, the end of a backlog. Machines may be busy.
+PATIENCE_S = 180.0
 #: A stopping daemon has this long.
 STOP_S = 10.0
 
@@ -121,8 +121,8 @@ class Topics:
         finally:
             consumer.close(autocommit=False)
 
-    def send(self, records: Iterable[Sequence[Any]], topic: str = READINGS, **client: Any) -> None:
-        """Send (partition, key, value, timestamp in ms[, headers]) and wait until the broker has them."""
+    def send(self, records: Iterable[Sequence[Any]], topic: str = READINGS, **client: Any) -> list[int]:
+        """Send (partition, key, value, timestamp in ms[, headers]) and wait until the broker has them; their offsets."""
         producer = KafkaProducer(
             bootstrap_servers=self.bootstrap, linger_ms=20, metrics_enabled=False, allow_auto_create_topics=False, **client
         )
@@ -133,8 +133,7 @@ class Topics:
         ]
         producer.flush(timeout=PATIENCE_S)
         producer.close(timeout=PATIENCE_S)
-        for future in sent:
-            future.get(timeout=0)
+        return [future.get(timeout=0).offset for future in sent]
 
     def hanging(self) -> int:
         """Offsets of the forecasts that an open transaction holds back from read-committed readers."""
@@ -214,7 +213,7 @@ class Reader:
 
 
 class Feeder:
-    """Sends a load in uneven bursts until it is stopped."""
+    """Sends a load in uneven bursts, as much as is allowed, until it is stopped."""
 
     def __init__(self, topics: Topics, load: Load, records_per_s: float, most: int = 10**9) -> None:
         self.sent = 0
@@ -244,9 +243,9 @@ class Feeder:
             allow_auto_create_topics=False,
         )
         records = iter(self._load)
-        while not self._stopping.is_set() and self.sent < self._most:
+        while not self._stopping.is_set():
             pause_s = rng.choice([0.02, 0.1, 0.4])
-            for _ in range(max(1, min(int(self._records_per_s * pause_s), self._most - self.sent))):
+            for _ in range(min(max(1, int(self._records_per_s * pause_s)), self._most - self.sent)):
                 partition, key, value, timestamp_ms = next(records)
                 producer.send(self._topics.readings, value, key, partition=partition, timestamp_ms=timestamp_ms)
                 self.sent += 1
@@ -254,16 +253,21 @@ class Feeder:
         producer.flush(timeout=PATIENCE_S)
         producer.close(timeout=PATIENCE_S)
 
+    def allow(self, records: int) -> None:
+        """Let so many more be sent: a run's size should not hang on how fast the machine is."""
+        self._most += records
+
     def join(self) -> None:
-        """Wait until `most` records are sent."""
-        self._thread.join(PATIENCE_S)
-        assert not self._thread.is_alive(), "the load was not sent in time"
-        assert self._failure is None, f"the load failed: {self._failure}"
+        """Wait until all that is allowed is sent."""
+        wait_until(lambda: self.sent >= self._most or self._failure, "the load sent")
+        self.stop()
 
     def stop(self) -> None:
         """Send no more; what was sent is acknowledged."""
         self._stopping.set()
-        self.join()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "the load was not sent in time"
+        assert self._failure is None, f"the load failed: {self._failure}"
 
 
 # -- daemons ------------------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def test_kill_9_loses_nothing_and_repeats_identically(topics: Callable[[str, int
             time.sleep(rng.uniform(0.2, 1.0))
             daemon.start()
         feeder.stop()
+        daemon.life.wait_for("restored", count=PARTITIONS)
         place.wait_committed()
         assert daemon.stop() == 0, daemon.life.tail()
         found = collect(place)

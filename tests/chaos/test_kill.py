@@ -30,30 +30,40 @@ from tests.harness import (
 from tests.load import Load
 
 PARTITIONS = 3
-RECORDS_PER_S = 150
+RECORDS_PER_S = 200
+#: Sent while a process starts, which it then finds waiting, and while it serves until it is killed.
+RECORDS_WAITING, RECORDS_SERVING = 300, 600
 SMALL = {"model.hidden": 16, "model.horizon": 8}
 QUICK = {"state.checkpoint_interval_s": 1, "kafka.session_timeout_ms": 6000}
 
 Changes = Callable[[int, random.Random], dict[str, Any]]
 
 
-def strike_serving(life: Life, rng: random.Random) -> None:
-    """At any moment within some seconds of the first commit."""
-    life.wait_for("committed")
+def serve_some(life: Life, feeder: Feeder) -> None:
+    """Wait for forecasts of this process, with more records under way."""
+    life.wait_for("restored", count=PARTITIONS)
+    feeder.allow(RECORDS_SERVING)
+    life.wait_for("committed", count=3)  # the first may only start an epoch
+
+
+def strike_serving(life: Life, feeder: Feeder, rng: random.Random) -> None:
+    """At any moment within some seconds of the first forecasts."""
+    serve_some(life, feeder)
     time.sleep(rng.uniform(0.0, 2.0))
     life.kill()
 
 
-def strike_transaction(life: Life, rng: random.Random) -> None:
+def strike_transaction(life: Life, feeder: Feeder, rng: random.Random) -> None:
     """Between the first send of a transaction and its commit."""
-    life.wait_for("committed")
+    serve_some(life, feeder)
     time.sleep(rng.uniform(0.0, 1.0))
     event = rng.choice(["sending", "committing", "committing"])
+    feeder.allow(RECORDS_WAITING)
     life.kill_at(lambda each: each.name == event, delay_s=rng.uniform(0.0, 0.02))
-    life.end(timeout_s=30)
+    life.end(timeout_s=60)
 
 
-def strike_restore(life: Life, rng: random.Random) -> None:
+def strike_restore(life: Life, _feeder: Feeder, rng: random.Random) -> None:
     """While changelogs are read: right after one of the partitions began."""
     number = rng.randrange(PARTITIONS)
     life.kill_at(lambda each: each.name == "restore started" and len(life.named("restore started")) == number)
@@ -63,16 +73,17 @@ def strike_restore(life: Life, rng: random.Random) -> None:
 STRIKES = (strike_serving, strike_transaction, strike_restore)
 
 
-def kill_and_restart(daemon: Daemon, wanted: int, rng: random.Random, changes: Changes) -> Kills:
+def kill_and_restart(daemon: Daemon, feeder: Feeder, wanted: int, rng: random.Random, changes: Changes) -> Kills:
     """Kill and restart one daemon until enough kills fell where they prove something."""
     kills = Kills()
     life = daemon.start(**changes(0, rng))
     life.wait_for("epoch started", count=PARTITIONS)
     while kills.total < wanted or not kills.enough():
         assert kills.total < 2 * wanted + 10, f"the kills do not fall where they should: {kills}"
-        STRIKES[kills.total % len(STRIKES)](life, rng)
+        STRIKES[kills.total % len(STRIKES)](life, feeder, rng)
         held = daemon.topics.hanging()
         time.sleep(rng.uniform(0.2, 1.0))
+        feeder.allow(RECORDS_WAITING)
         heir = daemon.start(**changes(kills.total + 1, rng))
         kills.add(life, [heir], held)
         life = heir
@@ -89,9 +100,10 @@ def run(
     began_s = time.monotonic()
     with running(daemon):
         reader = Reader(topics)
-        feeder = Feeder(topics, Load(seed, PARTITIONS), RECORDS_PER_S)
-        kills = kill_and_restart(daemon, chaos_kills(), rng, changes)
+        feeder = Feeder(topics, Load(seed, PARTITIONS), RECORDS_PER_S, most=RECORDS_WAITING)
+        kills = kill_and_restart(daemon, feeder, chaos_kills(), rng, changes)
         feeder.stop()
+        daemon.life.wait_for("restored", count=PARTITIONS)
         topics.wait_committed()
         assert daemon.stop() == 0, daemon.life.tail()
         found = collect(topics)
