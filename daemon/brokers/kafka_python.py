@@ -32,8 +32,8 @@ from daemon.records import Committed, Headers, Record
 
 #: `wake` and a rebalance are noticed after this long.
 POLL_SLICE_MS = 100
-#: A poll waits this long for a join, whatever it was told: the client throws away the answer to one that ends between polls.
-JOIN_WAIT_MS = 250
+#: A poll waits this long for a join, whatever it was told: the client takes the answer to one only while it waits.
+JOIN_WAIT_MS = 50
 #: How long a committed offset may take that an open transaction holds back.
 PENDING_MS = 300
 #: How long `close` waits before it leaves the rest to a thread that ends with the process.
@@ -249,6 +249,30 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client 
             self._changes.append((kind, numbers))
 
 
+class _Joins:
+    """Keeps the answer to a join that ends between two polls.
+
+    The client throws such an answer away and joins again, which makes the whole group rebalance again: two members that work
+    between polls never come to an end (H9). Its coordinator asks this object instead.
+    """
+
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator = coordinator
+        self._join = coordinator._do_join_and_sync_async
+        self._generation: Any = None
+        self._answer = b""
+        coordinator._do_join_and_sync_async = self.join
+
+    async def join(self) -> bytes:
+        """The assignment: the one kept where the member still waits for it, or of a new join."""
+        waiting = self._coordinator.state == MemberState.REBALANCING
+        if not waiting or self._generation is not self._coordinator._generation:
+            self._generation = None
+            self._answer = await self._join()
+            self._generation = self._coordinator._generation
+        return self._answer
+
+
 class KafkaPythonConsumer:
     """The group member that reads the input topic.
 
@@ -276,6 +300,7 @@ class KafkaPythonConsumer:
             partition_assignment_strategy=(CooperativeStickyAssignor(),),
             **_READ_COMMITTED,
         )
+        _Joins(self._consumer._coordinator)
         self._consumer.subscribe([self._topic], listener=_Listener(self._changes))
 
     def poll(self, timeout_ms: int) -> Polled:

@@ -368,7 +368,7 @@ def test_h8_join_that_outlasts_a_poll_is_not_forgotten(clients: Clients, monkeyp
     assign = CooperativeStickyAssignor.assign
 
     def slow(*given: Any) -> Any:
-        time.sleep(2 * kafka_python.JOIN_WAIT_MS / 1000)
+        time.sleep(0.3)  # longer than a slice of a poll
         return assign(*given)
 
     monkeypatch.setattr(kafka_python, "METADATA_MAX_AGE_MS", 200)
@@ -382,6 +382,25 @@ def test_h8_join_that_outlasts_a_poll_is_not_forgotten(clients: Clients, monkeyp
     until(assigned, consumer)
     assert consumer.assignment() == {0, 1}
     assert until(lambda polled: polled.membership, consumer)
+
+
+def test_h9_members_that_work_between_polls_come_to_an_assignment(clients: Clients) -> None:
+    """A join that ends while its member works counts: the group settles in a few generations, not one for every poll."""
+    clients.create(partitions=4)
+    both = [clients.consumer(), clients.consumer()]
+    joined(both[0])
+    deadline_s = time.monotonic() + 30
+    while True:
+        polled = []
+        for consumer in both:
+            polled.append(consumer.poll(0))
+            time.sleep(0.3)
+        generations = {each.membership.generation for each in polled if each.membership}
+        if all(each.membership for each in polled) and [len(each.assignment()) for each in both] == [2, 2]:
+            break
+        assert time.monotonic() < deadline_s, "the group does not settle"
+    assert len(generations) == 1
+    assert max(generations) <= 6
 
 
 def test_static_member_comes_back_without_a_rebalance(clients: Clients) -> None:
