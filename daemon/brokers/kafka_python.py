@@ -21,14 +21,16 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.producer.producer_batch import ProducerBatch
 from kafka.record import memory_records
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from daemon.brokers.port import Membership, Polled, TopicSpec, TopicState
+from daemon.brokers.record_format import encode_records
 from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Pending, Unreachable
-from daemon.records import Committed, Headers, Record
+from daemon.records import Committed, Headers, Message, Record
 
 #: `wake` and a rebalance are noticed after this long.
 POLL_SLICE_MS = 100
@@ -529,6 +531,8 @@ class KafkaPythonProducer:
         self._expiry_s = (options.delivery_timeout_ms + options.request_timeout_ms) / 1000
         self._dead = ""
         self._closed = False
+        self._max_request_bytes = options.max_request_size
+        self._open: dict[tuple[str, int], _OpenBatch] = {}
         self._futures: list[Any] = []
         self._producer = _connect(
             _Producer,
@@ -543,7 +547,7 @@ class KafkaPythonProducer:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
-        self._send, self._sent = self._producer.send, self._futures.append
+        self._producer._sender._can_split = lambda *_: False  # its parts would have futures that nobody checks
         self._worker = _Worker()
         if transactional_id is not None:
             self._init_transactions(transactional_id)
@@ -565,7 +569,20 @@ class KafkaPythonProducer:
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """Buffer one record. The partition is given, which saves the partitioner."""
         try:
-            self._sent(self._send(topic, value, key, list(headers), partition))
+            size = len(key or b"") + len(value or b"")
+            for name, text in headers:
+                size += len(name) + len(text)
+            if size > self._max_request_bytes:
+                raise kafka_errors.MessageSizeTooLargeError(f"{size} bytes, at most {self._max_request_bytes}")
+            batch = self._open.get((topic, partition))
+            if batch is not None and batch.bytes + size > BATCH_BYTES:
+                self._hand_over(topic, partition, batch.messages)
+                batch = None
+            if batch is None:
+                self._alive()
+                batch = self._open[topic, partition] = _OpenBatch()
+            batch.messages.append(Message(key, value, headers))
+            batch.bytes += size
         except Exception as error:
             raise self._died(error, f"sending to {topic}[{partition}]") from error
 
@@ -573,13 +590,33 @@ class KafkaPythonProducer:
         """Wait until every record sent is acknowledged; a failed future may not touch the client's transaction (H1)."""
         self._alive()
         with self._deadly("flushing"):
+            for (topic, partition), batch in self._open.items():
+                self._hand_over(topic, partition, batch.messages)
+            self._open.clear()
             self._producer.flush(timeout=self._timeout_s)
         for future in self._futures:
-            if future.exception is not None:
-                raise self._died(future.exception, _not_written(future)) from future.exception
-            if not future.is_done:
-                raise self._died(TimeoutError("unanswered after a flush"), _not_written(future))
+            error = _failure(future)
+            if error is not None:
+                topic, partition = future.topic_partition
+                raise self._died(error, f"records were not written to {topic}[{partition}]") from error
         self._futures.clear()
+
+    def _hand_over(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
+        """Give the client a whole batch: one future, one lock and one look at the transaction for hundreds of records."""
+        where = TopicPartition(topic, partition)
+        known = self._producer.partitions_for(topic)  # waits for metadata
+        if partition not in known:
+            raise kafka_errors.UnknownTopicOrPartitionError(f"{topic}[{partition}]")
+        batch = _batch(where, messages)
+        transaction = self._producer._transaction_manager
+        if transaction is not None and transaction.is_transactional():
+            transaction.maybe_add_partition_to_transaction(where)
+        accumulator = self._producer._accumulator
+        with accumulator._tp_lock(where):
+            accumulator._batches[where].append(batch)
+            accumulator._incomplete.add(batch)
+        self._futures.append(batch.produce_future)
+        self._producer._sender.wakeup()
 
     def commit(self, offsets: Mapping[int, Committed], membership: Membership | None) -> None:
         """Flush, check, send the offsets, commit. `membership` is the poll's that brought the records; never asked for here (H3).
@@ -643,9 +680,34 @@ class KafkaPythonProducer:
         return told
 
 
-def _not_written(future: Any) -> str:
-    topic, partition = future._produce_future.topic_partition
-    return f"a record was not written to {topic}[{partition}]"
+@dataclass
+class _OpenBatch:
+    """Records that go to one partition together."""
+
+    messages: list[Message] = field(default_factory=list)
+    bytes: int = 0
+
+
+def _batch(where: TopicPartition, messages: Sequence[Message]) -> ProducerBatch:
+    """The client's own batch around records that are encoded here, full and ready to be sent."""
+    records = memory_records.MemoryRecordsBuilder(2, 0, 1)
+    builder = records._builder
+    builder._buffer += encode_records(messages)
+    builder._first_timestamp = builder._max_timestamp = int(time.time() * 1000)
+    builder._num_records = records._next_offset = len(messages)
+    builder._last_offset = len(messages) - 1
+    return ProducerBatch(where, records)
+
+
+def _failure(future: Any) -> BaseException | None:
+    """Why a batch was not written, or None where it was."""
+    if not future.is_done:
+        return TimeoutError("unanswered after a flush")
+    if future.exception is not None:
+        error: BaseException = future.exception
+        return error
+    _, _, error_of_record = future.value
+    return None if error_of_record is None else error_of_record(0)
 
 
 class _Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no types
