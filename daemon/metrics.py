@@ -78,7 +78,7 @@ class Metrics:
         self.dead_letters = self._counter("dead_letters", "Dead letters by reason.", reason=REASONS)
         self.stage_seconds = self._histogram("stage_seconds", "Time in a stage of the data path.", STAGE_BUCKETS_S, "stage")
         self.batch_rows = self._histogram("batch_rows", "Readings of one partition and poll that advance rows.", ROWS_BUCKETS)
-        self.batches = self._counter("batches", "Calls of step, each of at most 256 rows.")
+        self.batches = self._counter("batches", "Calls of step, each of at most 1,024 rows.")
         self.source_latency = LatencyHistogram(
             "recurd_source_latency_seconds", "From a record's Kafka timestamp to its visible result.", LATENCY_BUCKETS_S
         )

@@ -1,12 +1,14 @@
 """The default engine: scale, LSTM with a linear highway, calibration. Rows and readings in, quantile forecasts out.
 
-Every call works on tiles of exactly 256 rows, or 16 where at most 16 are left, padded with zero rows: with these two shapes
-a row's bytes depend neither on its neighbours nor on its place (architecture 3; `models.arithmetic` checks it at start).
+The network works on tiles of exactly 256 rows, or 16 where at most 16 are left, padded with zeros: with these two shapes a
+row's bytes depend neither on its neighbours nor on its place (architecture 3; `models.arithmetic` checks it at start). What
+surrounds it is elementwise and takes all rows at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -47,30 +49,30 @@ class Forecaster:
         Returns:
             Forecasts in sensor units, new arrays.
         """
-        parts = [self._tile(rows[part], _cut(readings, part), size) for part, size in tiles(len(rows))]
-        return parts[0] if len(parts) == 1 else QuantileForecasts(*map(np.concatenate, zip(*parts, strict=True)))
-
-    def _tile(self, rows: np.ndarray, readings: Readings, size: int) -> QuantileForecasts:
-        """One tile: pad to `size` rows, step them all, give back the real ones."""
-        real = len(rows)
-        padded = _pad(rows, size)
         with torch.inference_mode():
-            output = self._step(padded, Readings(*(_pad(column, size) for column in readings)))
-        rows[:] = padded[:real]
-        return QuantileForecasts(*(column[:real] for column in output))
-
-    def _step(self, rows: np.ndarray, readings: Readings) -> QuantileForecasts:
-        rebuilt = self._rebuild(rows, readings.fresh)
-        seen = features.observe(self._shape, rows, readings)
-        scaled, hidden, cell = self._network.step(  # (B, T, K, Q), (B, L, H), (B, L, H)
-            torch.from_numpy(seen.features), torch.from_numpy(seen.windows), _tensor(rows["hidden"]), _tensor(rows["cell"])
-        )
-        rows["hidden"], rows["cell"], rows["version"] = hidden.numpy(), cell.numpy(), self.version
-        calibrated = _sorted(scaled.numpy() + self._between(rows["calibration"]))  # float32 (B, T, K, Q)
-        quantiles = seen.newest[:, :, None, None] + seen.spread[:, :, None, None] * calibrated  # float64
+            rebuilt = self._rebuild(rows, readings.fresh)
+            seen = features.observe(self._shape, rows, readings)
+            scaled = self._advance(rows, seen)  # (Q, B, T, K)
+        scaled += self._between(rows["calibration"])
+        _sort(scaled)
+        quantiles = np.moveaxis(seen.newest[..., None] + seen.spread[..., None] * scaled, 0, -1)  # float64 (B, T, K, Q)
         features.schedule(self._shape, rows, quantiles, seen.newest)
         warming = rows["count"] < features.WARMING_READINGS
         return QuantileForecasts(quantiles, rows["interval_ms"].copy(), seen.anomaly_score, warming, *seen[5:], rebuilt)
+
+    def _advance(self, rows: np.ndarray, seen: features.Observation) -> np.ndarray:
+        """Run the network, tile by tile: new hidden and cell into the rows; its raw quantiles by level, float32 (Q, B, T, K)."""
+        before = (seen.features, seen.windows, rows["hidden"], rows["cell"])
+        model = self.engine.model
+        scaled = np.empty((len(model.levels), *seen.newest.shape, model.horizon), np.float32)
+        for part, size in tiles(len(rows)):
+            outputs = self._network.step(*(torch.from_numpy(_pad(column[part], size)) for column in before))
+            real = part.stop - part.start
+            quantiles, hidden, cell = (output.numpy()[:real] for output in outputs)
+            scaled[:, part] = np.moveaxis(quantiles, -1, 0)
+            rows["hidden"][part], rows["cell"][part] = hidden, cell
+        rows["version"] = self.version
+        return scaled
 
     def _rebuild(self, rows: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         """Give rows of another model version this network's hidden and cell, run over their own window from zero.
@@ -79,12 +81,13 @@ class Forecaster:
             Which rows, bool (B,).
         """
         stale: np.ndarray = (rows["version"] != self.version) & (rows["count"] > 0) & ~fresh  # (B,)
-        if not stale.any():
-            return stale
-        inputs, valid = features.window_features(self._shape, rows)  # (W, B, F), (W, B)
-        hidden, cell = self._network.warm(torch.from_numpy(inputs), torch.from_numpy(valid))  # (B, L, H) each
-        for name, value in (("hidden", hidden), ("cell", cell)):
-            rows[name] = np.where(stale[:, None, None], value.numpy(), rows[name])
+        numbers = np.flatnonzero(stale)
+        for part, size in tiles(len(numbers)):
+            chosen = numbers[part]
+            inputs, valid = features.window_features(self._shape, _pad(rows[chosen], size))  # (W, size, F), (W, size)
+            hidden, cell = self._network.warm(torch.from_numpy(inputs), torch.from_numpy(valid))  # (size, L, H) each
+            rows["hidden"][chosen] = hidden.numpy()[: len(chosen)]
+            rows["cell"][chosen] = cell.numpy()[: len(chosen)]
         return stale
 
 
@@ -95,10 +98,6 @@ def tiles(count: int) -> Iterator[tuple[slice, int]]:
         yield slice(first, first + rest), SMALL_TILE_ROWS if rest <= SMALL_TILE_ROWS else TILE_ROWS
 
 
-def _cut(readings: Readings, part: slice) -> Readings:
-    return Readings(*(column[part] for column in readings))
-
-
 def _pad(column: np.ndarray, size: int) -> np.ndarray:
     """A contiguous copy of (B, ...) padded with zeros to (size, ...)."""
     padded = np.zeros((size, *column.shape[1:]), column.dtype)
@@ -106,20 +105,13 @@ def _pad(column: np.ndarray, size: int) -> np.ndarray:
     return padded
 
 
-def _tensor(column: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(column))
-
-
-def _sorted(quantiles: np.ndarray) -> np.ndarray:
-    """Sort along the last axis, in place, by compare and exchange: exact, and fast for the few levels there are."""
-    levels = quantiles.shape[-1]
-    for last in range(levels - 1, 0, -1):
-        for i in range(last):
-            low, high = quantiles[..., i], quantiles[..., i + 1]
+def _sort(planes: np.ndarray) -> None:
+    """Sort along the first axis, in place, by compare and exchange: exact, and fast for the few levels there are."""
+    for last in range(len(planes) - 1, 0, -1):
+        for low, high in pairwise(planes[: last + 1]):
             swapped = np.minimum(low, high)
             np.maximum(low, high, out=high)
-            quantiles[..., i] = swapped
-    return quantiles
+            low[...] = swapped
 
 
 class _Interpolation(NamedTuple):
@@ -127,7 +119,7 @@ class _Interpolation(NamedTuple):
 
     below: np.ndarray  # int64 (K,), rung at or below each lead
     above: np.ndarray  # int64 (K,)
-    weight: np.ndarray  # float32 (K, 1), of the rung above
+    weight: np.ndarray  # float32 (K,), of the rung above
 
     @classmethod
     def of(cls, shape: features.FeatureShape) -> _Interpolation:
@@ -135,11 +127,11 @@ class _Interpolation(NamedTuple):
         above = np.searchsorted(shape.rungs, leads)
         below = np.where(shape.rungs[above] == leads, above, above - 1)
         step = np.maximum(shape.rungs[above] - shape.rungs[below], 1)
-        weight = ((leads - shape.rungs[below]) / step).astype(np.float32)
-        return cls(below, above, weight[:, None])
+        return cls(below, above, ((leads - shape.rungs[below]) / step).astype(np.float32))
 
     def __call__(self, by_rung: np.ndarray) -> np.ndarray:
-        """(B, T, R, Q) by rung to (B, T, K, Q) by lead, float32."""
-        low, high = by_rung[:, :, self.below], by_rung[:, :, self.above]
+        """(B, T, R, Q) by rung to (Q, B, T, K) by lead, float32."""
+        by_level = np.ascontiguousarray(np.moveaxis(by_rung, -1, 0))  # (Q, B, T, R)
+        low, high = by_level.take(self.below, axis=-1), by_level.take(self.above, axis=-1)
         mixed: np.ndarray = low + self.weight * (high - low)
         return mixed
