@@ -330,15 +330,23 @@ def _format_times(time_ms: np.ndarray) -> list[str]:
 
 
 class _Forecast(msgspec.Struct):
-    """One record of the topic `forecasts`. msgspec writes NaN as null."""
+    """One record of the topic `forecasts`. What differs from row to row is filled in later."""
 
-    stream: str
-    time: str
-    interval_ms: int | None
+    stream: msgspec.Raw
+    time: msgspec.Raw
+    interval_ms: msgspec.Raw
     model_version: str
-    targets: dict[str, dict[str, list[float]]]
-    anomaly_score: float
-    warming: bool
+    targets: dict[str, dict[str, msgspec.Raw]]
+    anomaly_score: msgspec.Raw
+    warming: msgspec.Raw
+
+
+def _form(targets: Sequence[str], levels: Sequence[float], model_version: str) -> bytes:
+    """A forecast with %b for each part that is a row's own, in the order of `_Forecast`."""
+    part = msgspec.Raw(b"%b")
+    fan = {repr(float(level)): msgspec.Raw(b"[%b]") for level in levels}
+    fans = {target.replace("%", "%%"): fan for target in targets}
+    return _dump(_Forecast(part, part, part, model_version.replace("%", "%%"), fans, part, part))
 
 
 class _Digest(msgspec.Struct):
@@ -385,25 +393,27 @@ def encode_forecasts(
 
     A number that is not finite becomes null. For the arguments see `encode`; wrong shapes are a ValueError.
     """
-    _, targets_count, _, levels_count = output.quantiles.shape
+    _, targets_count, leads, levels_count = output.quantiles.shape
     if (targets_count, levels_count) != (len(targets), len(levels)):
         raise ValueError(f"quantiles of shape {output.quantiles.shape} for {len(targets)} targets and {len(levels)} levels")
-    names = [repr(float(level)) for level in levels]
-    quantiles = six_digits(output.quantiles).transpose(0, 1, 3, 2).tolist()  # (B, T, Q, K)
+    if not len(streams) == len(time_ms) == len(output.quantiles):
+        raise ValueError(f"{len(streams)} streams and {len(time_ms)} times for {len(output.quantiles)} rows")
+    form, fans = _form(targets, levels, model_version), targets_count * levels_count
+    numbers = six_digits(output.quantiles.transpose(0, 1, 3, 2))  # (B, T, Q, K)
+    # All rows' numbers in one call, then cut: two thirds of the time of one call a row.
+    lists = _dump(numbers.reshape(-1, leads).tolist())[2:-2].split(b"],[")  # one a row, target and level
     rows = zip(
-        streams,
-        _format_times(time_ms),
-        output.interval_ms.tolist(),
-        quantiles,
-        six_digits(output.anomaly_score).tolist(),
-        output.warming.tolist(),
+        map(_dump, streams),
+        map(_dump, _format_times(time_ms)),
+        [_dump(interval_ms or None) for interval_ms in output.interval_ms.tolist()],
+        map(_dump, six_digits(output.anomaly_score).tolist()),
+        map(_dump, output.warming.tolist()),
         strict=True,
     )
-    encoded = []
-    for stream, time, interval_ms, by_target, score, warming in rows:
-        fans = dict(zip(targets, [dict(zip(names, by_level)) for by_level in by_target]))  # noqa: B905  lengths are checked above
-        encoded.append(_dump(_Forecast(stream, time, interval_ms or None, model_version, fans, score, warming)))
-    return encoded
+    return [
+        form % (stream, time, interval_ms, *lists[fans * row : fans * (row + 1)], score, warming)
+        for row, (stream, time, interval_ms, score, warming) in enumerate(rows)
+    ]
 
 
 def encode_digests(output: ChainDigests, streams: Sequence[str], time_ms: np.ndarray, model_version: str) -> list[bytes]:
@@ -474,8 +484,8 @@ def source_header(partition: int, offset: int, index: int) -> bytes:
 def dead_letter(record: Record, index: int, reason: str, message: str, max_bytes: int) -> Message:
     """The record with its key, value and headers as they were, and why it could not be used: a `DeadLetter` as it is sent.
 
-    All of it fits into `max_bytes`. The dead-letter topic takes 64 KiB more than the input topic, so nothing is cut of a record
-    that came as it is; but compression lets records in that are far larger than the topic's limit. Then
+    All of it fits into `max_bytes`. The dead-letter topic takes at least 64 KiB more than the input topic, so nothing is cut of
+    a record that came as it is; but compression lets records in that are far larger than the topic's limit. Then
 
     - the value is cut to its first `CUT_BYTES` (to fewer, where even they do not fit beside the key), and the header
       `recurd.value_bytes` says how long it was;

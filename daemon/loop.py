@@ -233,5 +233,7 @@ class Loop:
             if self._remade_for_stall:
                 raise Stalled(f"partition {number} brings no records from offset {next_offsets[number]} on")
             self._remade_for_stall = True
+            for each in next_offsets:
+                self._stalls.forgive(each, now_s)  # the new consumer has its own time to bring records
             self._leave_group()
             return

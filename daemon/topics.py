@@ -15,7 +15,8 @@ from daemon.errors import StateError
 
 #: Dead letters must hold a record of the input's maximum size and its headers.
 DEAD_LETTER_ROOM = 65_536
-#: Kafka's default for max.message.bytes.
+#: Kafka's default for max.message.bytes. Every topic that recurd writes to takes at least this, so that a full
+#: batch of small records always fits.
 DEFAULT_MESSAGE_BYTES = 1_048_588
 #: Artifacts of models and blocks of wide rows.
 LARGE_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -58,25 +59,30 @@ def ensure(settings: Settings, admin: Admin) -> Topics:
     for spec in specs:
         if spec.name in found:
             _check(spec, found[spec.name], admin)
-    return Topics(readings.partitions, _largest(readings) + DEAD_LETTER_ROOM)
+    return Topics(readings.partitions, _dead_letter_bytes(readings))
 
 
 def needed(settings: Settings, readings: TopicState) -> list[TopicSpec]:
     """The topics beside the input, as they must be."""
     compact = {"cleanup.policy": "compact", "max.message.bytes": str(LARGE_MESSAGE_BYTES)}
     changelog = {**compact, "segment.bytes": str(32 * 1024 * 1024), "min.cleanable.dirty.ratio": "0.1"}
-    dead = {"cleanup.policy": "delete", "max.message.bytes": str(_largest(readings) + DEAD_LETTER_ROOM)}
+    dead = {"cleanup.policy": "delete", "max.message.bytes": str(_dead_letter_bytes(readings))}
+    usual = {"max.message.bytes": str(DEFAULT_MESSAGE_BYTES)}
     return [
-        TopicSpec(settings.topic("forecasts"), readings.partitions, {"cleanup.policy": "delete"}),
+        TopicSpec(settings.topic("forecasts"), readings.partitions, {"cleanup.policy": "delete", **usual}),
         TopicSpec(settings.topic("state"), readings.partitions, changelog),
         TopicSpec(settings.topic("dead_letters"), 1, dead),
         TopicSpec(settings.topic("models"), 1, compact),
-        TopicSpec(settings.topic("epochs"), 1, {"cleanup.policy": "compact"}),
+        TopicSpec(settings.topic("epochs"), 1, {"cleanup.policy": "compact", **usual}),
     ]
 
 
 def _largest(topic: TopicState) -> int:
     return int(topic.settings.get("max.message.bytes", DEFAULT_MESSAGE_BYTES))
+
+
+def _dead_letter_bytes(readings: TopicState) -> int:
+    return max(_largest(readings) + DEAD_LETTER_ROOM, DEFAULT_MESSAGE_BYTES)
 
 
 def _check(spec: TopicSpec, found: TopicState, admin: Admin) -> None:
