@@ -651,7 +651,7 @@ def test_h1_record_that_failed_is_not_committed_around(tmp_path: Path, unique: U
         producer.flush()
         pair.kill(node=2)
         producer.send(doomed, 0, None, b"other half")
-        with within(10.0), pytest.raises(Doubt, match="a record was not written"):
+        with within(10.0), pytest.raises(Doubt, match="records were not written"):
             producer.commit({}, None)
         producer.close()
         patiently(lambda: clients.producer(producer._producer.config["transactional_id"]))  # aborts what was open
