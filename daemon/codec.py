@@ -393,11 +393,10 @@ def encode_forecasts(
 
     A number that is not finite becomes null. For the arguments see `encode`; wrong shapes are a ValueError.
     """
-    _, targets_count, leads, levels_count = output.quantiles.shape
-    if (targets_count, levels_count) != (len(targets), len(levels)):
-        raise ValueError(f"quantiles of shape {output.quantiles.shape} for {len(targets)} targets and {len(levels)} levels")
-    if not len(streams) == len(time_ms) == len(output.quantiles):
-        raise ValueError(f"{len(streams)} streams and {len(time_ms)} times for {len(output.quantiles)} rows")
+    count, targets_count, leads, levels_count = output.quantiles.shape
+    if (count, targets_count, levels_count) != (len(streams), len(targets), len(levels)):
+        wanted = f"{len(streams)} streams, {len(targets)} targets and {len(levels)} levels"
+        raise ValueError(f"quantiles of shape {output.quantiles.shape} for {wanted}")
     form, fans = _form(targets, levels, model_version), targets_count * levels_count
     numbers = six_digits(output.quantiles.transpose(0, 1, 3, 2))  # (B, T, Q, K)
     # All rows' numbers in one call, then cut: two thirds of the time of one call a row.
