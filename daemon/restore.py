@@ -131,9 +131,26 @@ class Restorer:
             self._close_reader()
             raise
         done = [partition for partition, job in self._jobs.items() if job.position >= job.end]
-        finished = [self._finish(partition, self._jobs[partition], consumer) for partition in done]
-        self.drop(done)
+        overtaken = [partition for partition in done if self._overtaken(partition, consumer)]
+        if overtaken:
+            self.add(overtaken, consumer)
+        finished = [self._finish(number, self._jobs[number], consumer) for number in done if number not in overtaken]
+        self.drop([partition.number for partition in finished])
         return finished
+
+    def _overtaken(self, partition: int, consumer: Consumer) -> bool:
+        """Whether somebody committed since the job began: then the changelog read may hold parts of a newer checkpoint.
+
+        That is no damage. It happens to a process that was stopped for so long that it was replaced, before it is told.
+        """
+        try:
+            newest = consumer.committed(partition)
+        except Pending:
+            return True
+        if newest == self._jobs[partition].committed:
+            return False
+        log.info("restore overtaken by another owner's commit", partition=partition)
+        return True
 
     def close(self) -> None:
         """Give up everything under way."""
