@@ -87,11 +87,10 @@ def test_rebalances_under_load(topics: Callable[[str, int], Topics], tmp_path: P
         reader = Reader(place)
         a.start().wait_for("epoch started", count=PARTITIONS)
         feeder = Feeder(place, Load(seed, PARTITIONS), RECORDS_PER_S)
-        for _ in range(2):
-            b.start().wait_for("restored")
-            wait_works(b)
-            wait_works(a)
-            assert b.stop() == 0, b.life.tail()
+        b.start().wait_for("restored")
+        wait_works(b)
+        wait_works(a)
+        assert b.stop() == 0, b.life.tail()
         b.start().wait_for("restored")
         wait_works(b)
         b.life.kill()
@@ -115,7 +114,7 @@ def test_rebalances_under_load(topics: Callable[[str, int], Topics], tmp_path: P
     moves = sum(len(life.named("assigned")) for daemon in (a, b) for life in daemon.lives)
     print(f"{moves} assignments, {len(b.lives)} lives of b, 1 kill, 2 zombies; {time.monotonic() - began_s:.0f} s")
     assert len(a.lives) == 1, "a recovers from both freezes without a restart"
-    assert moves >= 8
+    assert moves >= 7
     assert_exactly_once(place, found, seen, tmp_path)
 
 
@@ -126,8 +125,9 @@ def test_static_members_under_load(topics: Callable[[str, int], Topics], tmp_pat
     seed = chaos_seed()
     rng = random.Random(seed)
     place = topics("static", PARTITIONS)
-    a, b = (Daemon(place, tmp_path, name, {**SETTINGS, "kafka.instance_id": name}) for name in "ab")
-    twin = Daemon(place, tmp_path, "a-twin", {**SETTINGS, "kafka.instance_id": "a"})
+    settings = {**SETTINGS, "kafka.session_timeout_ms": 30_000}  # longer than any restart takes
+    a, b = (Daemon(place, tmp_path, name, {**settings, "kafka.instance_id": name}) for name in "ab")
+    twin = Daemon(place, tmp_path, "a-twin", {**settings, "kafka.instance_id": "a"})
     began_s = time.monotonic()
     with running(a, b, twin):
         reader = Reader(place)
