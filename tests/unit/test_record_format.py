@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.brokers.record_format import encode_records, varint
+from daemon.brokers.record_format import decode_records, encode_records, varint
 from daemon.records import Message
 
 MESSAGES = st.lists(
@@ -42,3 +43,62 @@ def test_the_client_writes_the_same_bytes(messages: list[Message]) -> None:
     for offset, (key, value, headers) in enumerate(messages):
         builder.append(offset, 1_700_000_000_000, key, value, list(headers))
     assert bytes(builder.build()[61:]) == bytes(encode_records(messages))
+
+
+@given(messages=MESSAGES)
+def test_what_was_encoded_is_decoded(messages: list[Message]) -> None:
+    """Records come back with their order, whatever is null or empty in them."""
+    data = bytes(7) + encode_records(messages)
+    found = list(decode_records(data, 7, len(messages)))
+    assert [Message(each.key, each.value, tuple(each.headers)) for each in found] == messages
+    assert [(each.offset_delta, each.timestamp_delta) for each in found] == [(i, 0) for i in range(len(messages))]
+
+
+@settings(deadline=None)
+@given(messages=MESSAGES, gaps=st.lists(st.integers(0, 2**40), min_size=200, max_size=200))
+def test_the_client_reads_the_same(messages: list[Message], gaps: list[int]) -> None:
+    """A batch of the client's own builder, with gaps between timestamps, reads as by the client."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 30)
+    for offset, (gap, (key, value, headers)) in enumerate(zip(gaps, messages, strict=False)):
+        builder.append(offset, 1_700_000_000_000 + gap, key, value, list(headers))
+    built = bytes(builder.build())
+    first = builder._first_timestamp
+    expected = [(r.size_in_bytes, r.timestamp - first, r.offset, r.key, r.value, r.headers) for r in DefaultRecordBatch(built)]
+    assert list(decode_records(built, 61, len(messages))) == expected
+
+
+@given(messages=MESSAGES, data=st.data())
+def test_cut_records_raise(messages: list[Message], data: st.DataObject) -> None:
+    """Whatever is cut off, or left over, is noticed."""
+    encoded = bytes(encode_records(messages))
+    cut = encoded[: data.draw(st.integers(0, len(encoded) - 1))]
+    with pytest.raises((ValueError, IndexError)):
+        list(decode_records(cut, 0, len(messages)))
+    with pytest.raises(ValueError, match="bytes are left"):
+        list(decode_records(encoded + b"\0", 0, len(messages)))
+
+
+@given(junk=st.binary(max_size=200))
+def test_junk_ends(junk: bytes) -> None:
+    """Any bytes are records or raise one of the two errors."""
+    with contextlib.suppress(ValueError, IndexError):
+        list(decode_records(junk, 0, 3))
+
+
+def test_header_names_that_are_no_utf8() -> None:
+    """Bytes that are not ASCII become question marks where the whole is no UTF-8; other names stay."""
+    header = b"\x06a\xffb\x02x"
+    record = b"\x00\x00\x00\x01\x01\x04" + header + b"\x04\xc3\xa9\x01"
+    (found,) = decode_records(varint(len(record)) + record, 0, 1)
+    assert found.headers == [("a?b", b"x"), ("\u00e9", None)]
+
+
+@pytest.mark.parametrize("number", [0, -1, 63, -64, 64, 8191, -8192, 8192, 2**31, -(2**31), 2**62, -(2**63), 2**63 - 1])
+def test_numbers_of_any_length_are_read(number: int) -> None:
+    """A timestamp may lie any distance from its batch's first."""
+    record = b"\x00" + varint(number) + b"\x00\x01\x01\x00"
+    (found,) = decode_records(varint(len(record)) + record, 0, 1)
+    assert found.timestamp_delta == number
