@@ -94,7 +94,7 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import train
 
     with _weights_errors():
-        return train.run(settings, options.data, options.out, until=options.until, seed=options.seed)
+        return train.run(settings, options.data, options.out, until=options.until, seed=options.seed, steps=options.steps)
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
@@ -225,6 +225,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--out", type=Path, required=True, metavar="WEIGHTS", help="safetensors file to write")
     train.add_argument("--until", metavar="TIME", help="use readings before this time only")
     train.add_argument("--seed", type=_whole, default=0, help="of first weights and sampling (default 0)")
+    train.add_argument("--steps", type=_whole, metavar="N", help="optimizer steps at most, where time matters more than accuracy")
 
 
 def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -23,7 +23,7 @@ from daemon.recording import Recording, is_csv, written
 from daemon.records import Record
 from models import artifacts
 from models.artifacts import Manifest, TrainingFacts
-from models.training import NotEnoughReadings, Report, fit
+from models.training import NotEnoughReadings, Recipe, Report, fit
 from models.training_data import Series
 
 PROGRESS_S = 2.0
@@ -31,7 +31,15 @@ PROGRESS_S = 2.0
 log = logs.get("train")
 
 
-def run(settings: Settings, data: Path, out: Path, until: str | None, seed: int, say: Callable[[str], None] | None = None) -> int:
+def run(
+    settings: Settings,
+    data: Path,
+    out: Path,
+    until: str | None,
+    seed: int,
+    say: Callable[[str], None] | None = None,
+    steps: int | None = None,
+) -> int:
     """Train first weights and write them; progress goes to the log, a summary to `say`.
 
     Args:
@@ -41,6 +49,7 @@ def run(settings: Settings, data: Path, out: Path, until: str | None, seed: int,
         until: Only readings before this RFC 3339 time are used; None is all.
         seed: Of first weights and sampling. Equal data, settings and seed give equal bytes on one machine.
         say: Takes the summary; standard output where None.
+        steps: Optimizer steps at most; None: as many as `Recipe` says.
 
     Returns:
         0.
@@ -53,6 +62,7 @@ def run(settings: Settings, data: Path, out: Path, until: str | None, seed: int,
     if engine.model.kind != "forecaster":
         raise SettingsError(f'model.kind = "{engine.model.kind}" has no weights to train: set it to "forecaster".')
     until_ms = _until_ms(until)
+    recipe = None if steps is None else Recipe(steps=steps)
     with written(out) as file:
         records = read_csv(data, settings.input) if is_csv(data) else iter(Recording(data))
         log.info("reading", data=str(data))
@@ -60,7 +70,7 @@ def run(settings: Settings, data: Path, out: Path, until: str | None, seed: int,
         streams.read(records, until_ms)
         started_s = time.perf_counter()
         try:
-            network, report = fit(streams.series(), engine, seed, progress=_progress())
+            network, report = fit(streams.series(), engine, seed, recipe, progress=_progress())
         except NotEnoughReadings as error:
             raise OperatorError(f"{data}: {error}") from None
         artifact = artifacts.dump(network, Manifest.of(engine, _facts(report, seed)))

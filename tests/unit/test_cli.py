@@ -114,8 +114,8 @@ def test_train_options(put: Callable[..., None]) -> None:
     """The seed is a number, the time is left as it stands."""
     got: list[Any] = []
     put(daemon, "train", run=lambda *arguments, **options: got.append((arguments[1:], options)) or 0)
-    assert cli.main(["train", "a.csv", "--out", "w", "--until", "2026-01-01", "--seed", "7"]) == 0
-    assert got == [((Path("a.csv"), Path("w")), {"until": "2026-01-01", "seed": 7})]
+    assert cli.main(["train", "a.csv", "--out", "w", "--until", "2026-01-01", "--seed", "7", "--steps", "9"]) == 0
+    assert got == [((Path("a.csv"), Path("w")), {"until": "2026-01-01", "seed": 7, "steps": 9})]
 
 
 def test_broker_options(put: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
