@@ -57,8 +57,8 @@ class Committer:
         due: Sequence[Partition],
         membership: Membership,
         topics: Topics,
-    ) -> bool:
-        """Make outcomes visible and checkpoint the due partitions; says whether there was a transaction.
+    ) -> None:
+        """Make outcomes visible and checkpoint the due partitions.
 
         Args:
             partitions: All that are held, by number.
@@ -78,7 +78,6 @@ class Committer:
             if touched:
                 with self._metrics.transaction_open_seconds.time():
                     self._transact(touched, outcomes, due, membership, topics)
-            return bool(touched)
         except BrokerError as error:
             raise _as_doubt(error) from error
 
