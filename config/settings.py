@@ -201,12 +201,6 @@ class OutputSettings(Section):
     emit_every: int = Field(1, ge=1, description="emit every n-th forecast of a stream")
 
 
-class RetrainSettings(Section):
-    """The side worker (a later release)."""
-
-    enabled: bool = Field(False, description="supervise the side worker")
-
-
 class HttpSettings(Section):
     """The HTTP port: /metrics, /livez, /readyz."""
 
@@ -255,7 +249,6 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     state: StateSettings = StateSettings()
     output: OutputSettings = OutputSettings()
-    retrain: RetrainSettings = RetrainSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     watchdog: WatchdogSettings = WatchdogSettings()

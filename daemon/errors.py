@@ -3,16 +3,17 @@
     RecurdError
     +-- BadRecord            the record's producer: dead letter, counted, the loop goes on
     +-- OperatorError        the operator: one sentence with the remedy; `serve` ends with 78, other commands with 1
-    |   +-- SettingsError    wrong settings or usage: exit 2 (defined in config.settings, which imports nothing of ours)
     |   +-- StateError       offsets, mark, changelog or topics contradict each other
-    |   +-- ArtifactError    weights that cannot be used (defined in models.artifacts)
     +-- BrokerError          nobody yet: the loop replaces the client and restores
         +-- Doubt            the fate of a transaction is unknown, or it was aborted: replace the producer, restore
-        +-- Fenced           a newer holder has our transactional id or our membership: the same; twice in 60 s: exit 75
+        |   +-- Fenced       a newer holder has our transactional id or our membership: the same; twice in 60 s: exit 75
         +-- Stalled          a partition with records to read brings none although the consumer was made anew: exit 75
         +-- Pending          the newest offset commit belongs to a transaction that is still open: ask again
         +-- Unreachable      no broker answers: retry with backoff
         +-- FatalBrokerError authorization, unsupported version: 78
+
+Outside the tree, because they know nothing of ours: `config.settings.SettingsError` (exit 2), `models.artifacts.ArtifactError`
+and `models.arithmetic.UnstableArithmetic` (`serve`: 78, other commands: 1).
 
 Exit codes: 0 done, 1 the command failed, 2 wrong use or settings, 75 a restart helps, 78 a restart does not help.
 """

@@ -124,9 +124,12 @@ class Loop:
             live = fresh[len(caught) :]
             partition.readings_since += len(fresh)
             if caught:
-                self._metrics.catch_up_readings.inc(partition.pipeline.process(caught).stepped)
+                stepped = partition.pipeline.process(caught).stepped
+                partition.readings_since += stepped
+                self._metrics.catch_up_readings.inc(stepped)
             if live:
                 outcomes[number] = partition.pipeline.process(live)
+                partition.readings_since += outcomes[number].stepped
                 self._metrics.outcome(outcomes[number])
         return outcomes
 
@@ -224,14 +227,20 @@ class Loop:
         """Make the consumer anew when a partition stalls; give up when that did not help."""
         now_s = time.monotonic()
         next_offsets = {number: partition.pipeline.next_offset for number, partition in self._own.held.items()}
-        for number in self._stalls.suspects(next_offsets, lags, now_s):
+        suspects = self._stalls.suspects(next_offsets, lags, now_s)
+        if not any(lags.values()):
+            self._remade_for_stall = False  # the new consumer brought everything
+        for number in suspects:
             if consumer.log_range(number)[1] <= next_offsets[number]:
                 self._stalls.forgive(number, now_s)  # an upstream transaction is open: nothing to read yet
                 continue
             self._metrics.partition_stalls.inc()
             log.error("partition stalled", partition=number, offset=next_offsets[number], lag=lags[number])
             if self._remade_for_stall:
-                raise Stalled(f"partition {number} brings no records from offset {next_offsets[number]} on")
+                raise Stalled(
+                    f"partition {number} brings no records from offset {next_offsets[number]} on although the consumer was made "
+                    "anew: restart recurd; if it comes back, look at the leader of that partition"
+                )
             self._remade_for_stall = True
             for each in next_offsets:
                 self._stalls.forgive(each, now_s)  # the new consumer has its own time to bring records

@@ -26,5 +26,5 @@ class StallGuard:
         return [number for number, (_, since_s) in moved.items() if now_s - since_s > self.patience_s]
 
     def forgive(self, number: int, now_s: float) -> None:
-        """The partition has nothing committed to read: an upstream transaction is open."""
+        """Give the partition its patience anew: it has nothing committed to read, or a new consumer reads it."""
         self._moved[number] = (self._moved[number][0], now_s)
