@@ -91,15 +91,18 @@ class Loop:
             self._leave_group()
 
     def _turn(self) -> None:
-        """One turn of the data path. Whatever it raises, no polled record is lost: the handlers rewind."""
+        """One turn of the data path. Whatever it raises, no polled record is lost: the handlers rewind.
+
+        Partitions restored in this turn serve from the next poll on: what this poll brought of them is not from where they stand.
+        """
         consumer = self._connected()
         self._pause_under_low_load()
         polled = self._poll(consumer)
         self._own.follow(polled, consumer)
-        self._own.restore(consumer)
         outcomes = self._process(polled.records)
         if polled.membership is not None:
             self._commit(polled, outcomes)
+        self._own.restore(consumer)
         self._show(polled, consumer)
 
     def _poll(self, consumer: Consumer) -> Polled:

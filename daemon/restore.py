@@ -46,7 +46,7 @@ class Partition:
     started: Epoch | None = None  # an epoch that the next commit must record
     stale_epochs: Sequence[bytes] = ()  # keys of epochs of offsets that were taken back; the next commit deletes them
     stale_blocks: Sequence[bytes] = ()  # keys of blocks that a cold start left behind; the same
-    readings_since: int = 0  # since the mark
+    readings_since: int = 0  # records and the readings in them since the mark: a measure of catch-up
     checkpoint_due_s: float = 0.0  # monotonic
     new_arithmetic: bool = False  # `started` begins because engine version or fingerprint changed
     restored_blocks: int = 0
@@ -193,7 +193,8 @@ class Restorer:
         )
         past = [epoch for epoch in known if epoch.first_offset <= (job.committed.offset if job.committed else -1)]
         desired = self._desired(number, plan.emit_from)
-        if known and not plan.keep:
+        replaces = [epoch for epoch in known if epoch.first_offset == desired.first_offset]
+        if (known and not plan.keep) or any(epoch.cold for epoch in replaces):
             desired = replace(desired, cold=True)
         started = None if past and epochs.same_forecasts(past[-1], desired) and plan.keep else desired
         new_arithmetic = self._judge_arithmetic(name, past[-1], desired) if past else False
@@ -215,6 +216,8 @@ class Restorer:
         partition = Partition(number, pipeline, plan.emit_from, mark, job.committed, started, stale_epochs, stale_blocks)
         partition.new_arithmetic = new_arithmetic
         partition.restored_blocks, partition.restored_s = len(living), seconds
+        if plan.keep and plan.position > mark.offset:  # records after the mark are gone: it serves no restore but this one
+            partition.readings_since = self._settings.state.checkpoint_readings
         return partition
 
     def _judge_arithmetic(self, name: str, last: Epoch, desired: Epoch) -> bool:

@@ -1,0 +1,129 @@
+"""The loop's order within a turn: what a poll brought is never taken for what a partition needs next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from config.settings import load
+from daemon.blocks import Mark
+from daemon.brokers.port import Membership, Polled
+from daemon.errors import Doubt
+from daemon.http import Health
+from daemon.loop import Loop
+from daemon.metrics import Metrics
+from daemon.ownership import Ownership
+from daemon.pipeline import Outcome
+from daemon.records import Record
+from daemon.restore import Partition
+from daemon.topics import Topics
+
+MEMBER = Membership(1, "member", None)
+
+
+class Pipeline:
+    """Remembers the offsets it was given."""
+
+    def __init__(self, at: int) -> None:
+        self.next_offset = at
+        self.seen: list[int] = []
+        self.table: Any = type("Table", (), {"nbytes": 0, "__len__": lambda _: 0})()
+
+    def process(self, records: Sequence[Record]) -> Outcome:
+        self.seen += [record.offset for record in records]
+        self.next_offset = records[-1].offset + 1
+        return Outcome()
+
+
+class Consumer:
+    """A log without end: each poll brings the next five records of partition 0."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.paused = False
+
+    def poll(self, timeout_ms: int) -> Polled:
+        if self.paused:
+            return Polled({}, MEMBER)
+        records = [Record("readings", 0, offset, 0, None, b"x") for offset in range(self.at, self.at + 5)]
+        self.at += 5
+        return Polled({0: records}, MEMBER)
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        self.paused = True
+
+    def resume(self, partitions: Sequence[int]) -> None:
+        self.paused = False
+
+    def seek(self, partition: int, offset: int) -> None:
+        self.at = offset
+
+    def high_watermark(self, partition: int) -> None:
+        return None
+
+
+class Restorer:
+    """Restores at once, to offset 0."""
+
+    def __init__(self) -> None:
+        self.restoring: frozenset[int] = frozenset()
+        self.made: list[Partition] = []
+
+    def add(self, partitions: Sequence[int], consumer: object) -> frozenset[int]:
+        self.restoring = frozenset(partitions)
+        return self.restoring
+
+    def drop(self, partitions: Sequence[int]) -> None:
+        self.restoring -= frozenset(partitions)
+
+    def advance(self, consumer: object, timeout_ms: int) -> list[Partition]:
+        done, self.restoring = [partition_at(0) for _ in self.restoring], frozenset()
+        self.made += done
+        return done
+
+
+class Committer:
+    """Its first commit is in doubt."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+
+    def connect(self) -> None:
+        pass
+
+    def replace(self) -> None:
+        pass
+
+    def commit(self, partitions: Mapping[int, Partition], *_: object) -> None:
+        self.commits += 1
+        if self.commits == 1:
+            raise Doubt("the first commit is in doubt")
+
+
+def partition_at(offset: int) -> Partition:
+    pipeline: Any = Pipeline(offset)
+    return Partition(0, pipeline, offset, Mark(1, offset, 0, 0, 0), None)
+
+
+def test_a_partition_restored_after_a_doubt_reads_from_where_it_stands() -> None:
+    """Records polled after the doubtful ones, before the restore, are read again and not taken for the next ones."""
+    settings = load(None, {}, ["kafka.poll_interval_ms=0"])
+    restorer, metrics, consumer = Restorer(), Metrics(), Consumer()
+    given: Any = restorer
+    own = Ownership(settings, given, lambda: Topics(1, 10**6), metrics)
+    own.held[0] = partition_at(0)
+    committer: Any = Committer()
+    broker: Any = SimpleNamespace(consumer=lambda: consumer)
+    loop = Loop(settings, broker, own, committer, metrics, Health(30), threading.Event())
+    with pytest.raises(Doubt) as doubt:
+        loop._turn()
+    loop._recover(doubt.value)
+    for _ in range(4):
+        loop._turn()
+    seen: Any = restorer.made[-1].pipeline
+    assert seen.seen[:6] == [0, 1, 2, 3, 4, 5]
+    assert seen.seen == list(range(len(seen.seen)))
