@@ -211,14 +211,14 @@ class Loop:
     def _show(self, polled: Polled, consumer: Consumer) -> None:
         """Health, gauges, and a look at partitions that should move."""
         now_s = time.monotonic()
+        behind = self._own.behind  # shown before `joined`: no probe may find a new member ready with nothing restored
+        self._health.set("restored", not behind, f"partitions {behind} are being restored" if behind else "")
         if polled.membership is not None:
             self._stable_s = now_s
             self._health.set("joined", True)
             self._health.set("kafka", True)
         elif now_s - self._stable_s > UNSTABLE_S:
             self._health.set("joined", False, f"the consumer group has not been stable for {now_s - self._stable_s:.0f} s")
-        behind = self._own.behind
-        self._health.set("restored", not behind, f"partitions {behind} are being restored" if behind else "")
         ends = {number: consumer.high_watermark(number) for number in self._own.held}
         lags = {
             number: max(end - self._own.held[number].pipeline.next_offset, 0) for number, end in ends.items() if end is not None
