@@ -169,52 +169,61 @@ def _score(shape: FeatureShape, rows: np.ndarray, readings: Readings, missing: n
     interval = rows["interval_ms"][:, None]
     answered = (due > 0) & (np.abs(twice_late) <= interval)  # (B, R)
     absent = missing[:, shape.targets]  # (B, T)
-    scored = answered[:, None, :] & ~absent[:, :, None]  # (B, T, R)
-    reading = (np.where(missing, rows["anchor"], readings.values) - rows["anchor"])[:, shape.targets, None]  # (B, T, 1)
-    spread = spread_of(rows)[:, shape.targets, None]  # (B, T, 1)
-    pending = rows["pending"].astype(np.float64)  # (B, T, R, Q)
-    miss = reading - pending[..., shape.median]
-    model_error = np.where(scored, np.abs(miss) / spread, np.nan)
-    naive_error = np.where(scored, np.abs(reading - rows["pending_naive"]) / spread, np.nan)
-    inside = (reading >= pending[..., 0]) & (reading <= pending[..., -1])
-    covered = np.where(scored, inside, np.nan)
-    anomaly = _anomaly(shape, miss[..., 0], pending[:, :, 0], spread[..., 0], scored[:, :, 0])
-    _calibrate(shape, rows, reading, pending, model_error, naive_error, scored)
+    scored = np.nonzero(answered[:, None, :] & ~absent[:, :, None])  # places in (B, T, R), N of them: few are due at a time
+    row, target, rung = scored
+    reading = (readings.values - rows["anchor"])[:, shape.targets][row, target]  # (N,)
+    spread = spread_of(rows)[:, shape.targets][row, target]  # (N,)
+    pending = rows["pending"][scored].astype(np.float64)  # (N, Q)
+    miss = reading - pending[:, shape.median]
+    model_error, naive_error = np.abs(miss) / spread, np.abs(reading - rows["pending_naive"][scored]) / spread
+    inside = (reading >= pending[:, 0]) & (reading <= pending[:, -1])
+    anomaly = np.full(absent.shape, -1.0)  # (B, T)
+    next_one = rung == 0
+    anomaly[row[next_one], target[next_one]] = _anomaly(shape, miss[next_one], pending[next_one], spread[next_one])
+    _calibrate(shape, rows, scored, reading, pending, model_error, naive_error)
     due[answered | (twice_late > interval)] = 0
-    return anomaly, model_error, naive_error, covered
+    worst = anomaly.max(axis=1)  # the most surprising target
+    scores = (_placed((*absent.shape, len(shape.rungs)), scored, values) for values in (model_error, naive_error, inside))
+    return np.where(worst >= 0, worst, np.nan), *scores
 
 
-def _anomaly(shape: FeatureShape, miss: np.ndarray, pending: np.ndarray, spread: np.ndarray, scored: np.ndarray) -> np.ndarray:
-    """-log10 of the reading's tail probability, were the tails beyond the outermost quantiles exponential; NaN if unknown."""
+def _placed(shape: tuple[int, ...], places: tuple[np.ndarray, ...], values: np.ndarray) -> np.ndarray:
+    """Values (N,) in their places, NaN elsewhere, float64."""
+    placed = np.full(shape, np.nan)
+    placed[places] = values
+    return placed
+
+
+def _anomaly(shape: FeatureShape, miss: np.ndarray, pending: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """-log10 of each reading's tail probability, were the tails beyond the outermost quantiles exponential, (N,)."""
     lowest, highest = shape.engine.model.levels[0], shape.engine.model.levels[-1]
-    above = (pending[..., -1] - pending[..., shape.median]).clip(1e-9 * spread)
-    below = (pending[..., shape.median] - pending[..., 0]).clip(1e-9 * spread)
+    least = 1e-9 * spread
+    above = np.maximum(pending[:, -1] - pending[:, shape.median], least)
+    below = np.maximum(pending[:, shape.median] - pending[:, 0], least)
     per_width_above, per_width_below = -math.log10(2 * min(1 - highest, 0.25)), -math.log10(2 * min(lowest, 0.25))
     score = np.where(miss >= 0, miss / above * per_width_above, -miss / below * per_width_below)
-    score = np.where(scored, np.minimum(score, MOST_ANOMALOUS), -1.0).max(axis=1)  # the most surprising target
-    return np.where(score >= 0, score, np.nan)
+    capped: np.ndarray = np.minimum(score, MOST_ANOMALOUS)
+    return capped
 
 
 def _calibrate(
     shape: FeatureShape,
     rows: np.ndarray,
+    scored: tuple[np.ndarray, ...],
     reading: np.ndarray,
     pending: np.ndarray,
     model_error: np.ndarray,
     naive_error: np.ndarray,
-    scored: np.ndarray,
 ) -> None:
-    """Move running errors and the quantile tracker; the median is left to the network."""
+    """Move running errors and the quantile tracker of the scored places; the median is left to the network."""
     for name, error in (("model_error", model_error), ("naive_error", naive_error)):
-        running = rows[name].astype(np.float64)  # (B, T, R)
-        moved = np.where(running == 0, error, running + ERROR_RATE * (error - running))
-        rows[name] = np.where(scored, moved, running)
-    step = CALIBRATION_RATE * np.minimum(rows["model_error"].astype(np.float64), FEATURE_CLIP)[..., None]  # (B, T, R, 1)
-    push = shape.levels.astype(np.float64) - (reading[..., None] <= pending)  # (B, T, R, Q)
-    push[..., shape.median] = 0
+        running = rows[name][scored].astype(np.float64)  # (N,)
+        rows[name][scored] = np.where(running == 0, error, running + ERROR_RATE * (error - running))
+    step = CALIBRATION_RATE * np.minimum(rows["model_error"][scored].astype(np.float64), FEATURE_CLIP)[:, None]  # (N, 1)
+    push = shape.levels.astype(np.float64) - (reading[:, None] <= pending)  # (N, Q)
+    push[:, shape.median] = 0
     limit = 4 * FEATURE_CLIP
-    moved = (rows["calibration"] + step * push).clip(-limit, limit)
-    rows["calibration"] = np.where(scored[..., None], moved, rows["calibration"])
+    rows["calibration"][scored] = (rows["calibration"][scored] + step * push).clip(-limit, limit)
 
 
 def _expected(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> np.ndarray:
@@ -328,10 +337,9 @@ def schedule(shape: FeatureShape, rows: np.ndarray, quantiles: np.ndarray, newes
         quantiles: float64 (B, T, K, Q) in sensor units.
         newest: float64 (B, T), the readings the forecasts start from.
     """
-    free = (rows["due_ms"] == 0) & (rows["interval_ms"] > 0)[:, None]  # (B, R)
-    due = rows["last_time_ms"][:, None] + shape.rungs * rows["interval_ms"][:, None]
-    rows["due_ms"] = np.where(free, due, rows["due_ms"])
-    anchor = rows["anchor"][:, shape.targets]  # (B, T)
-    pending = quantiles[:, :, shape.rungs - 1] - anchor[:, :, None, None]  # (B, T, R, Q)
-    rows["pending"] = np.where(free[:, None, :, None], pending, rows["pending"])
-    rows["pending_naive"] = np.where(free[:, None, :], (newest - anchor)[:, :, None], rows["pending_naive"])
+    row, rung = np.nonzero((rows["due_ms"] == 0) & (rows["interval_ms"] > 0)[:, None])  # N free places in (B, R)
+    lead = shape.rungs[rung]
+    rows["due_ms"][row, rung] = rows["last_time_ms"][row] + lead * rows["interval_ms"][row]
+    anchor = rows["anchor"][:, shape.targets][row]  # (N, T)
+    rows["pending"][row, :, rung] = quantiles[row, :, lead - 1] - anchor[:, :, None]  # (N, T, Q)
+    rows["pending_naive"][row, :, rung] = newest[row] - anchor
