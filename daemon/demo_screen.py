@@ -23,10 +23,11 @@ from daemon.demo_weather import SENSORS
 PLAIN_WIDTH = 112
 PLAIN_EVERY_S = 5.0
 REFRESH_PER_S = 4
-#: From this width on, the curve of each stream is shown.
+#: From this width on, the curve of each stream is shown, and from this one both errors beside their ratio.
 CURVE_WIDTH = 104
+ERRORS_WIDTH = 92
 #: Lines of the screen around steps and rows.
-_AROUND = 9
+_AROUND = 10
 _BAR = 30
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -81,7 +82,7 @@ class Screen:
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal:
-            self._live = Live(get_renderable=self._render, console=self._console, screen=True, refresh_per_second=REFRESH_PER_S)
+            self._live = Live(get_renderable=self.render, console=self._console, screen=True, refresh_per_second=REFRESH_PER_S)
             self._live.start()
         return self
 
@@ -124,7 +125,8 @@ class Screen:
 
     # -- the screen -------------------------------------------------------------------------------------------------------
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
+        """The whole screen as it is now."""
         title = Text.assemble(("recurd demo", "bold"), "  weather of three airports, through a real Kafka")
         parts: list[RenderableType] = [_ends(title, f"{self.elapsed_s():.0f} s"), Text()]
         parts += [_step(step) for step in self._steps]
@@ -173,8 +175,8 @@ def table(facts: Facts, width: int, most: int = len(SENSORS)) -> Table:
     made.add_column("stream", no_wrap=True)
     if width >= CURVE_WIDTH:
         made.add_column("24 h past │ ahead", no_wrap=True)
-    names = ("reading", f"in {facts.lead} h", f"{facts.interval} interval", "error", "naive", "against", "inside")
-    for name in names:
+    errors = ("error", "naive") if width >= ERRORS_WIDTH else ()
+    for name in ("reading", f"in {facts.lead} h", f"{facts.interval} interval", *errors, "against", "inside"):
         made.add_column(name, justify="right", no_wrap=True)
     streams = list(facts.scores)
     shown = streams if most >= len(streams) else streams[: most - 1]
@@ -196,8 +198,9 @@ def _row(facts: Facts, stream: str, width: int) -> list[RenderableType]:
         forecast = score.intervals[facts.lead - 1]
         cells += [Text(_number(forecast.median), style="bold"), f"{_number(forecast.low)} to {_number(forecast.high)}"]
     if tally.pairs:
-        means = [_number(total / tally.pairs, 2) for total in (tally.model, tally.naive)]
-        cells += [*means, against(tally.ratio), f"{tally.coverage:.0%}"]
+        if width >= ERRORS_WIDTH:
+            cells += [_number(total / tally.pairs, 2) for total in (tally.model, tally.naive)]
+        cells += [against(tally.ratio), f"{tally.coverage:.0%}"]
     return cells
 
 
