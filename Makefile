@@ -38,7 +38,7 @@ demo: $(STAMP)
 	$(BIN)/recurd demo
 
 chaos: $(STAMP)
-	RECURD_CHAOS_KILLS=100 $(BIN)/python -m pytest -s tests/chaos
+	RECURD_CHAOS_KILLS=100 $(BIN)/python -m pytest -s -o faulthandler_timeout=3600 tests/chaos
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -33,14 +33,14 @@ def test_kill_9_loses_nothing_and_repeats_identically(topics: Callable[[str, int
     rng = random.Random(seed)
     place = topics("repeats", PARTITIONS)
     daemon = Daemon(place, tmp_path, "a", SETTINGS)
-    kills = max(3, chaos_kills() // 2)
+    kills = max(4, chaos_kills() // 4)
     began_s = time.monotonic()
     with running(daemon):
         daemon.start().wait_for("epoch started", count=PARTITIONS)
         feeder = Feeder(place, Load(seed, PARTITIONS, streams=48), RECORDS_PER_S)
         for _ in range(kills):
             daemon.life.wait_for("committed", count=PARTITIONS)
-            time.sleep(rng.uniform(0.0, 2.0))
+            time.sleep(rng.uniform(0.0, 1.5))
             daemon.life.kill()
             time.sleep(rng.uniform(0.2, 1.0))
             daemon.start()

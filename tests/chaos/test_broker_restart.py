@@ -10,7 +10,18 @@ import pytest
 
 from daemon.brokers.dev import DevBroker
 from daemon.errors import EXIT_RESTART
-from tests.harness import Daemon, Feeder, Reader, Topics, assert_exactly_once, chaos_seed, collect, running, wait_until
+from tests.harness import (
+    Daemon,
+    Feeder,
+    Reader,
+    Topics,
+    assert_exactly_once,
+    chaos_kills,
+    chaos_seed,
+    collect,
+    running,
+    wait_until,
+)
 from tests.load import Load
 
 PARTITIONS = 2
@@ -50,6 +61,7 @@ def test_the_broker_comes_and_goes(own_broker: DevBroker, tmp_path: Path) -> Non
     topics = Topics.create(own_broker.bootstrap, "outage", PARTITIONS)
     daemon = Daemon(topics, tmp_path, "a", SETTINGS)
     outage = Outage(daemon)
+    freezes = max(1, chaos_kills() // 10)
     began_s = time.monotonic()
     with running(daemon):
         daemon.start().wait_for("epoch started", count=PARTITIONS)
@@ -65,11 +77,12 @@ def test_the_broker_comes_and_goes(own_broker: DevBroker, tmp_path: Path) -> Non
         own_broker.start()
         outage.wait_works()
         daemon.wait_ready()
-        time.sleep(rng.uniform(0.0, 1.0))
-        own_broker.pause()
-        time.sleep(8)
-        own_broker.resume()
-        outage.wait_works()
+        for _ in range(freezes):
+            time.sleep(rng.uniform(0.0, 1.0))
+            own_broker.pause()
+            time.sleep(rng.uniform(5.0, 8.0))  # a request waits for four seconds
+            own_broker.resume()
+            outage.wait_works()
         feeder.stop()
         topics.wait_committed()
         assert daemon.stop() == 0, daemon.life.tail()
@@ -77,7 +90,9 @@ def test_the_broker_comes_and_goes(own_broker: DevBroker, tmp_path: Path) -> Non
         seen = reader.stop(len(found.forecasts))
     doubts = sum(len(life.named("transaction in doubt")) for life in daemon.lives)
     took_s = time.monotonic() - began_s
-    print(f"3 outages, {doubts} transactions in doubt, {outage.restarts} restarts of the daemon by exit 75; {took_s:.0f} s")
+    print(
+        f"{2 + freezes} outages, {doubts} transactions in doubt, {outage.restarts} restarts of the daemon by exit 75; {took_s:.0f} s"
+    )
     assert doubts > 0, "no outage left a transaction in doubt"
     assert outage.restarts == 0, "the daemon comes through by itself"
     assert_exactly_once(topics, found, seen, tmp_path)

@@ -49,7 +49,7 @@ def serve_some(life: Life, feeder: Feeder) -> None:
 def strike_serving(life: Life, feeder: Feeder, rng: random.Random) -> None:
     """At any moment within some seconds of the first forecasts."""
     serve_some(life, feeder)
-    time.sleep(rng.uniform(0.0, 2.0))
+    time.sleep(rng.uniform(0.0, 1.5))
     life.kill()
 
 
