@@ -133,6 +133,12 @@ def decode_block(data: bytes, dtype: np.dtype[Any]) -> Block:
     Raises:
         BlockError: As `peek_header`, and layout where its rows are of another dtype, ids where they are no UTF-8.
     """
+    header, ids, rows = _opened(data, dtype)
+    return Block(header, ids, np.frombuffer(rows, dtype).copy())
+
+
+def _opened(data: bytes, dtype: np.dtype[Any]) -> tuple[BlockHeader, list[str], memoryview]:
+    """Header, ids and the bytes of the rows, checked."""
     header = peek_header(data)
     if header.layout != layout_hash(dtype):
         raise BlockError(
@@ -145,7 +151,7 @@ def decode_block(data: bytes, dtype: np.dtype[Any]) -> Block:
         raise _damaged(
             "truncated", f"{len(data) - first} bytes are left for {header.rows} rows of {dtype.itemsize}", header.number
         )
-    return Block(header, ids, np.frombuffer(data, dtype, header.rows, first).copy())
+    return header, ids, memoryview(data)[first:]
 
 
 def living_rows(values: Iterable[bytes], mark: Mark, dtype: np.dtype[Any]) -> tuple[list[str], np.ndarray]:
@@ -163,17 +169,18 @@ def living_rows(values: Iterable[bytes], mark: Mark, dtype: np.dtype[Any]) -> tu
     living = [
         (header.number, value) for header, value in headers if (header.born, header.layout) == (mark.born, layout_hash(dtype))
     ]
-    blocks = [decode_block(value, dtype) for _, value in sorted(living)]
-    filled = [block.header.rows for block in blocks]
-    whole = [block.header.number for block in blocks] == list(range(len(blocks))) and set(filled[:-1]) <= {BLOCK_ROWS}
+    blocks = [_opened(value, dtype) for _, value in sorted(living)]
+    filled = [header.rows for header, _, _ in blocks]
+    whole = [header.number for header, _, _ in blocks] == list(range(len(blocks))) and set(filled[:-1]) <= {BLOCK_ROWS}
     if not whole or sum(filled) != mark.streams:
         raise BlockError(
             "rows",
             f"The changelog holds {sum(filled)} streams in {len(blocks)} blocks where its mark says {mark.streams}: it was cut "
             "or overwritten. Restore topic `state` from a copy, or take a new kafka.group_id and start cold.",
         )
-    rows = np.concatenate([block.rows for block in blocks]) if blocks else np.zeros(0, dtype)
-    return [name for block in blocks for name in block.ids], rows
+    # Joined as bytes: numpy would copy structured rows field by field.
+    joined = bytearray().join([rows for _, _, rows in blocks])
+    return [name for _, ids, _ in blocks for name in ids], np.frombuffer(joined, dtype)
 
 
 def encode_mark(mark: Mark) -> bytes:
