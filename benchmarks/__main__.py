@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks import latency, linear, machine, memory, replay, report, restore, stages, throughput
+from daemon import garbage
 
 
 class Benchmark(NamedTuple):
@@ -43,6 +44,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no benchmark is named {', '.join(sorted(unknown))}: choose from {', '.join(BENCHMARKS)}")
     torch.set_num_threads(1)
+    garbage.settle()  # as every command of recurd does
     here = machine.facts()
     print("\n".join(f"{key:<13} {value}" for key, value in here.items()))
     summaries = []

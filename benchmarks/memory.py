@@ -10,14 +10,13 @@ from benchmarks.report import Measure
 from benchmarks.site import Site, site
 
 FEW, MANY = 100_000, 300_000
-BLOCK_ROWS = 16
-SETTLE_S = 3.0
+CHECKPOINT_INTERVAL_S = 2.0
 
 
 def run(scale: float) -> list[Measure]:
     """One daemon: the few streams, then the others."""
     few, many = (max(int(count * scale), 64) for count in (FEW, MANY))
-    with site(state__checkpoint_interval_s=5) as here:
+    with site(state__checkpoint_interval_s=CHECKPOINT_INTERVAL_S) as here:
         here.start()
         first = _resident(here, range(few), few)
         second = _resident(here, range(few, many), many)
@@ -31,17 +30,12 @@ def run(scale: float) -> list[Measure]:
 
 
 def _resident(here: Site, streams: range, total: int) -> int:
-    """Resident bytes once these streams' first readings are forecast and checkpointed."""
+    """Resident bytes once these streams' first readings are forecast and no checkpoint is due any more."""
     here.publish(backlog(streams, [0]))
     here.wait_for(lambda look: look.forecasts >= total, f"{total} forecasts")
-    blocks = len(streams) // BLOCK_ROWS - PARTITIONS
-    done = here.look().metrics["recurd_checkpoint_seconds_count"] + PARTITIONS
-    here.wait_for(
-        lambda look: (
-            look.metrics["recurd_checkpoint_blocks_total"] >= blocks
-            and (look.metrics["recurd_checkpoint_seconds_count"] >= done or here.topics.committed() == here.topics.ends())
-        ),
-        "checkpoints",
-    )
-    time.sleep(SETTLE_S)
+    here.topics.wait_committed()
+    before = -1.0
+    while (checkpoints := here.look().metrics["recurd_checkpoint_seconds_count"]) != before:
+        before = checkpoints
+        time.sleep(2 * PARTITIONS * CHECKPOINT_INTERVAL_S)
     return machine.resident_bytes(here.pid)
