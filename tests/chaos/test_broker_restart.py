@@ -90,9 +90,7 @@ def test_the_broker_comes_and_goes(own_broker: DevBroker, tmp_path: Path) -> Non
         seen = reader.stop(len(found.forecasts))
     doubts = sum(len(life.named("transaction in doubt")) for life in daemon.lives)
     took_s = time.monotonic() - began_s
-    print(
-        f"{2 + freezes} outages, {doubts} transactions in doubt, {outage.restarts} restarts of the daemon by exit 75; {took_s:.0f} s"
-    )
+    print(f"{2 + freezes} outages, {doubts} transactions in doubt, {outage.restarts} restarts by exit 75; {took_s:.0f} s")
     assert doubts > 0, "no outage left a transaction in doubt"
     assert outage.restarts == 0, "the daemon comes through by itself"
     assert_exactly_once(topics, found, seen, tmp_path)
