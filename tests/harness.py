@@ -403,12 +403,15 @@ class Daemon:
         """Start a process; `changes` are settings with `__` for the dot, which stay."""
         assert not self.lives or not self.life.running()
         self.settings |= {key.replace("__", "."): value for key, value in changes.items()}
-        command = [sys.executable, "-m", "daemon.cli", "serve"]
-        for key, value in {**self._common(), **self.settings}.items():
-            command += ["--set", f"{key}={value}"]
+        command = [sys.executable, "-m", "daemon.cli", *self.arguments()]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment())
         self.lives.append(Life(len(self.lives), process, self.log))
         return self.life
+
+    def arguments(self) -> list[str]:
+        """Of the command line."""
+        settings = {**self._common(), **self.settings}
+        return ["serve", *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -427,6 +430,13 @@ class Daemon:
         """SIGTERM; the exit code."""
         self.life.signal(signal.SIGTERM)
         return self.life.end()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT afterwards."""
+        self.life.signal(signal.SIGSTOP)
+        yield
+        self.life.signal(signal.SIGCONT)
 
     def ready(self, path: str = "/readyz?verbose") -> tuple[int, str]:
         """Status and text of a probe."""
