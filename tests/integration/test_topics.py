@@ -19,7 +19,7 @@ from tests.load import INTERVAL_MS, T0_MS
 SETTINGS = {"model.kind": "chain", "kafka.instance_id": "a", "state.checkpoint_interval_s": 1}
 #: max.message.bytes of the input.
 LIMIT = 2_000_000
-#: docs/formats.md: topic, partitions of an input with two, and what its settings must be.
+#: docs/troubleshooting.md: topic, partitions of an input with two, and what its settings must be.
 DOCUMENTED = {
     "forecasts": (2, {"cleanup.policy": "delete", "max.message.bytes": "1048588"}),
     "state": (2, {"cleanup.policy": "compact", "max.message.bytes": str(64 << 20), "segment.bytes": str(32 << 20)}),
