@@ -17,9 +17,10 @@ from rich.console import Console
 
 from config.settings import Settings
 from daemon import demo_screen, demo_summary, demo_weather, logs
-from daemon.demo_scores import LEADS, Ledger, StreamScore
+from daemon.demo_scores import LEADS, Ledger, SensorScore
 from daemon.demo_screen import Facts, Screen
 from daemon.demo_steps import Demo
+from daemon.demo_traffic import PARTITIONS
 from daemon.errors import EXIT_FAILED
 
 
@@ -37,8 +38,8 @@ def run(settings: Settings) -> int:
     horizon, levels = settings.model.horizon, settings.model.levels
     leads = [lead for lead in LEADS if lead <= horizon]
     facts = Facts(
-        ledger=Ledger(len(demo_weather.AIRPORTS)),
-        scores={stream: StreamScore(leads) for stream in demo_weather.SENSORS},
+        ledger=Ledger(PARTITIONS),
+        scores={sensor: SensorScore(leads) for sensor in demo_weather.SENSORS},
         lead=max(lead for lead in leads if lead <= 6),
         interval=f"{levels[-1] - levels[0]:.0%}",
     )

@@ -56,9 +56,9 @@ class Ledger:
         self.due += due
 
     def _admitted(self, reading: Reading) -> bool:
-        """The policy, for a file without gaps of days: a stream starts with a value, and its time rises."""
+        """The policy, for a file without gaps of days: a stream starts with all of its values, and its time rises."""
         last_ms = self._last_ms.get(reading.stream)
-        if (last_ms is None and math.isnan(reading.values[0])) or (last_ms is not None and reading.time_ms <= last_ms):
+        if any(map(math.isnan, reading.values)) if last_ms is None else reading.time_ms <= last_ms:
             return False
         self._last_ms[reading.stream] = reading.time_ms
         return True
@@ -146,8 +146,8 @@ class _Pending(NamedTuple):
 
 
 @dataclass
-class StreamScore:
-    """One stream: its newest reading and forecast, and how its forecasts did."""
+class SensorScore:
+    """One channel of a stream: its newest value and forecast, and how its forecasts did."""
 
     leads: Sequence[int]
     value: float = math.nan  # the newest that was measured
@@ -159,17 +159,16 @@ class StreamScore:
     def __post_init__(self) -> None:
         self.tallies = {lead: Tally() for lead in self.leads}
 
-    def add(self, reading: Reading, intervals: Sequence[Interval], scored: bool) -> None:
-        """Score the forecasts that this reading answers, then remember its own, to be `scored` or only shown."""
-        value = reading.values[0]
+    def add(self, time_ms: int, value: float, intervals: Sequence[Interval], scored: bool) -> None:
+        """Score the forecasts that this value answers, then remember its own, to be `scored` or only shown."""
         if not math.isnan(value):
-            self._score(reading.time_ms, value)
+            self._score(time_ms, value)
             self.value = value
         self.history.append(self.value)
         self.intervals = intervals
         if scored:
-            self._pending[reading.time_ms] = _Pending(self.value, intervals)
-        self._pending.pop(reading.time_ms - self.leads[-1] * HOUR_MS, None)
+            self._pending[time_ms] = _Pending(self.value, intervals)
+        self._pending.pop(time_ms - self.leads[-1] * HOUR_MS, None)
 
     def _score(self, time_ms: int, value: float) -> None:
         for lead, tally in self.tallies.items():
@@ -183,13 +182,13 @@ class StreamScore:
             tally.inside += forecast.low <= value <= forecast.high
 
 
-def mean_ratio(scores: Iterable[StreamScore], lead: int) -> float:
-    """Mean over streams of the error as a share of naive's: each stream counts alike, whatever its unit."""
+def mean_ratio(scores: Iterable[SensorScore], lead: int) -> float:
+    """Mean over sensors of the error as a share of naive's: each counts alike, whatever its unit."""
     known = [ratio for ratio in (score.tallies[lead].ratio for score in scores) if not math.isnan(ratio)]
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def mean_coverage(scores: Iterable[StreamScore], lead: int) -> float:
+def mean_coverage(scores: Iterable[SensorScore], lead: int) -> float:
     """Share of all readings inside their interval."""
     tallies = [score.tallies[lead] for score in scores]
     pairs = sum(tally.pairs for tally in tallies)

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: steps and a live table of the streams. On a terminal a screen, elsewhere plain lines.
+"""What the demo shows while it runs: steps and a live table of the sensors. On a terminal a screen, elsewhere plain lines.
 
 Reads the facts; decides nothing and knows no Kafka.
 """
@@ -17,13 +17,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from daemon.demo_scores import Ledger, StreamScore, mean_ratio, percentile
-from daemon.demo_weather import SENSORS
+from daemon.demo_scores import Ledger, SensorScore, mean_ratio, percentile
+from daemon.demo_weather import SENSORS, Sensor
 
 PLAIN_WIDTH = 112
 PLAIN_EVERY_S = 5.0
 REFRESH_PER_S = 4
-#: From this width on, the curve of each stream is shown, and from this one both errors beside their ratio.
+#: From this width on, the curve of each sensor is shown, and from this one both errors beside their ratio.
 CURVE_WIDTH = 104
 ERRORS_WIDTH = 92
 #: Lines of the screen around steps and rows.
@@ -38,7 +38,7 @@ class Facts:
     """What is known so far; the demo's wiring writes it."""
 
     ledger: Ledger
-    scores: dict[str, StreamScore]  # by stream, in the table's order
+    scores: dict[Sensor, SensorScore]  # in the table's order
     lead: int  # hours ahead, in the table
     interval: str  # between the outermost levels, such as "80%"
     phase: str = ""
@@ -170,30 +170,30 @@ def _status(facts: Facts) -> list[RenderableType]:
 
 
 def table(facts: Facts, width: int, most: int = len(SENSORS)) -> Table:
-    """The streams: newest reading, forecast, interval, and how forecasts of this lead have done so far."""
+    """The sensors: newest reading, forecast, interval, and how forecasts of this lead have done so far."""
     made = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    made.add_column("stream", no_wrap=True)
+    made.add_column("sensor", no_wrap=True)
     if width >= CURVE_WIDTH:
         made.add_column("24 h past │ ahead", no_wrap=True)
     errors = ("error", "naive") if width >= ERRORS_WIDTH else ()
     for name in ("reading", f"in {facts.lead} h", f"{facts.interval} interval", *errors, "against", "inside"):
         made.add_column(name, justify="right", no_wrap=True)
-    streams = list(facts.scores)
-    shown = streams if most >= len(streams) else streams[: most - 1]
-    for stream in shown:
-        made.add_row(*_row(facts, stream, width))
-    if len(shown) < len(streams):
-        made.add_row(Text(f"{len(streams) - len(shown)} more", style="dim"))
+    sensors = list(facts.scores)
+    shown = sensors if most >= len(sensors) else sensors[: most - 1]
+    for sensor in shown:
+        made.add_row(*_row(facts, sensor, width))
+    if len(shown) < len(sensors):
+        made.add_row(Text(f"{len(sensors) - len(shown)} more", style="dim"))
     return made
 
 
-def _row(facts: Facts, stream: str, width: int) -> list[RenderableType]:
-    score = facts.scores[stream]
+def _row(facts: Facts, sensor: Sensor, width: int) -> list[RenderableType]:
+    score = facts.scores[sensor]
     tally = score.tallies[facts.lead]
-    cells: list[RenderableType] = [stream]
+    cells: list[RenderableType] = [str(sensor)]
     if width >= CURVE_WIDTH:
         cells.append(_curve(score))
-    cells.append(Text.assemble(f"{_number(score.value)} ", (f"{SENSORS[stream].unit:<3}", "dim")))
+    cells.append(Text.assemble(f"{_number(score.value)} ", (f"{sensor.unit:<3}", "dim")))
     if score.intervals:
         forecast = score.intervals[facts.lead - 1]
         cells += [Text(_number(forecast.median), style="bold"), f"{_number(forecast.low)} to {_number(forecast.high)}"]
@@ -204,7 +204,7 @@ def _row(facts: Facts, stream: str, width: int) -> list[RenderableType]:
     return cells
 
 
-def _curve(score: StreamScore) -> Text:
+def _curve(score: SensorScore) -> Text:
     """Every second hour: what was measured, and the medians ahead."""
     past = [value for value in list(score.history)[-24::2] if not math.isnan(value)]
     ahead = [interval.median for interval in score.intervals[1:24:2]]

@@ -31,14 +31,14 @@ def show(facts: Facts, elapsed_s: float, console: Console) -> None:
 def _by_lead(facts: Facts) -> Table:
     scores = facts.scores.values()
     made = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    made.add_column(f"mean of {len(scores)} streams")
+    made.add_column(f"mean of {len(scores)} sensors")
     for lead in facts.leads:
         made.add_column(f"+{lead} h", justify="right")
     made.add_row(
         "error of the median against naive, the last value", *[against(mean_ratio(scores, lead)) for lead in facts.leads]
     )
     better = [sum(score.tallies[lead].ratio < 1 for score in scores) for lead in facts.leads]
-    made.add_row("streams in which it is smaller", *[f"{count} of {len(scores)}" for count in better])
+    made.add_row("sensors in which it is smaller", *[f"{count} of {len(scores)}" for count in better])
     made.add_row(f"readings inside the {facts.interval} interval", *[_share(mean_coverage(scores, lead)) for lead in facts.leads])
     return made
 
@@ -57,7 +57,7 @@ def _flow(facts: Facts) -> Text:
     ledger = facts.ledger
     dropped = ledger.readings - ledger.due
     told = f"{ledger.readings:,}, of them {facts.live_readings:,} live ({facts.span}) at {facts.speed:,.0f} times real speed"
-    return Text(told + (f"; {dropped} without a value before their stream's first one, dropped by policy" if dropped else ""))
+    return Text(told + (f"; {dropped} dropped by policy: a stream starts with all of its values" if dropped else ""))
 
 
 def _exactly_once(facts: Facts) -> Text:
@@ -98,8 +98,8 @@ def _model(facts: Facts) -> Text:
         return Text(f"{facts.weights} does NOT beat naive at {leads}", style="bold red")
     leads = ", ".join(f"+{lead}" for lead in ahead)
     told = f"{facts.weights} beats naive at {leads} h in the mean, on months it was not trained on"
-    behind = [stream for stream, score in facts.scores.items() if score.tallies[facts.lead].ratio >= 1]
-    return Text(told + (f"; at +{facts.lead} h naive is better in {', '.join(behind)}" if behind else ""))
+    behind = [str(sensor) for sensor, score in facts.scores.items() if score.tallies[facts.lead].ratio >= 1]
+    return Text(told + (f"; at +{facts.lead} h naive is better for {', '.join(behind)}" if behind else ""))
 
 
 def _share(share: float) -> str:

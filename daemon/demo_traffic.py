@@ -16,10 +16,12 @@ from daemon import topics
 from daemon.brokers.port import Broker, TopicSpec
 from daemon.demo_scores import HOUR_MS, Interval
 from daemon.demo_screen import Facts
-from daemon.demo_weather import AIRPORTS, SENSORS, to_json
+from daemon.demo_weather import QUANTITIES, Sensor, to_json
 from daemon.errors import StateError
 from daemon.records import Reading, Record
 
+#: Streams of one partition run together, wave by wave: three in one are cheaper than one in each of three.
+PARTITIONS = 1
 #: Forecasts per second are counted over this long.
 _RATE_S = 3.0
 
@@ -38,12 +40,12 @@ class Traffic:
         """Make the input topic and, where they are missing, the daemon's."""
         admin = broker.admin()
         try:
-            admin.create([TopicSpec(settings.topics.readings, len(AIRPORTS), {"retention.ms": "-1"})])
+            admin.create([TopicSpec(settings.topics.readings, PARTITIONS, {"retention.ms": "-1"})])
             topics.ensure(settings, admin)
         finally:
             admin.close()
         self._input = settings.topics.readings
-        self._output = [(settings.topic("forecasts"), partition) for partition in range(len(AIRPORTS))]
+        self._output = [(settings.topic("forecasts"), partition) for partition in range(PARTITIONS)]
         self._levels = [str(level) for level in settings.model.levels]
         self._facts = facts
         self._scored_from_ms = scored_from_ms
@@ -61,10 +63,9 @@ class Traffic:
     def send(self, readings: Iterable[Reading]) -> None:
         """Send readings and wait until the broker has them."""
         for reading in readings:
-            partition = SENSORS[reading.stream].partition
             value = to_json(reading)
-            self._facts.ledger.sent(partition, reading, time.monotonic())
-            self._producer.send(self._input, partition, reading.stream.encode(), value)
+            self._facts.ledger.sent(0, reading, time.monotonic())
+            self._producer.send(self._input, 0, reading.stream.encode(), value)
         self._producer.flush()
 
     def see(self, timeout_ms: int) -> None:
@@ -91,10 +92,13 @@ class Traffic:
         forecast = self._decode(record.value)
         if forecast.interval_ms not in (None, 0, HOUR_MS):
             raise StateError(f"{reading.stream} is hourly, but its forecast says {forecast.interval_ms} ms.")
-        (quantiles,) = forecast.targets.values()
-        low, median, high = (quantiles[level] for level in (self._levels[0], "0.5", self._levels[-1]))
-        intervals = [Interval(*each) for each in zip(low, median, high, strict=True)]
-        self._facts.scores[reading.stream].add(reading, intervals, reading.time_ms >= self._scored_from_ms)
+        scored = reading.time_ms >= self._scored_from_ms
+        for channel, quantity in enumerate(QUANTITIES):
+            quantiles = forecast.targets[quantity]
+            low, median, high = (quantiles[level] for level in (self._levels[0], "0.5", self._levels[-1]))
+            intervals = [Interval(*each) for each in zip(low, median, high, strict=True)]
+            score = self._facts.scores[Sensor(reading.stream, channel)]
+            score.add(reading.time_ms, reading.values[channel], intervals, scored)
 
     def _count(self, now_s: float) -> None:
         self._counted.append((now_s, self._facts.ledger.forecasts))

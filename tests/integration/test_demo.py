@@ -90,7 +90,7 @@ def test_it_ends_by_itself_and_says_how_it_went(demo: Callable[..., Demo]) -> No
     assert "kill -9 of the daemon" in out
     assert "first forecast" in out
     assert "beats naive at +3, +6, +12, +24 h" in out or "none: not trained within" in out
-    assert all(f"\n{airport}.{name}" in out for airport in ("EWR", "JFK", "LGA") for name in ("temp", "visib"))
+    assert all(f"\n{airport} {name}" in out for airport in ("EWR", "JFK", "LGA") for name in ("temp", "visib"))
     assert "\x1b" not in out
     assert running.err == ""
     assert (running.processes(), running.files()) == ([], [])

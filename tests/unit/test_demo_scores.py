@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from daemon.demo_scores import HOUR_MS, Interval, Ledger, StreamScore, mean_coverage, mean_ratio, percentile
+from daemon.demo_scores import HOUR_MS, Interval, Ledger, SensorScore, mean_coverage, mean_ratio, percentile
 from daemon.records import Reading
 
 NAN = math.nan
@@ -50,7 +50,7 @@ def test_a_forecast_of_nothing_is_one_too_many(partition: int, offset: int) -> N
 
 
 def test_policy_drops_need_no_forecast_and_may_have_none() -> None:
-    """A stream starts with a value and its time rises; what the policy drops is not lost, and a forecast of it is wrong."""
+    """A stream starts with all values and its time rises; what the policy drops is not lost, and a forecast of it is wrong."""
     ledger = ledger_of(reading(1, NAN), reading(2), reading(3, NAN), reading(3), reading(2))
     assert (ledger.readings, ledger.due) == (5, 2)
     ledger.seen(1, 1, 9.0)
@@ -95,10 +95,10 @@ def intervals(*medians: float) -> list[Interval]:
 
 def test_forecasts_are_scored_by_the_reading_they_meant() -> None:
     """Lead k is answered by the reading k hours later, and naive by the value at the time of the forecast."""
-    score = StreamScore((1, 2))
-    score.add(reading(1, 10.0), intervals(12.0, 14.0), scored=True)
-    score.add(reading(2, 11.5), intervals(0.0, 0.0), scored=False)
-    score.add(reading(3, 16.0), intervals(0.0, 0.0), scored=False)
+    score = SensorScore((1, 2))
+    score.add(1 * HOUR_MS, 10.0, intervals(12.0, 14.0), scored=True)
+    score.add(2 * HOUR_MS, 11.5, intervals(0.0, 0.0), scored=False)
+    score.add(3 * HOUR_MS, 16.0, intervals(0.0, 0.0), scored=False)
     one, two = score.tallies[1], score.tallies[2]
     assert (one.pairs, one.model, one.naive, one.coverage) == (1, 0.5, 1.5, 1.0)
     assert (two.pairs, two.model, two.naive, two.coverage) == (1, 2.0, 6.0, 0.0)
@@ -108,22 +108,22 @@ def test_forecasts_are_scored_by_the_reading_they_meant() -> None:
 
 def test_a_gap_or_a_missing_value_scores_nothing() -> None:
     """What was not measured cannot be missed, and the last value stays the last one measured."""
-    score = StreamScore((1, 2))
-    score.add(reading(1, 10.0), intervals(0.0, 0.0), scored=True)
-    score.add(reading(2, NAN), intervals(20.0, 0.0), scored=True)
-    score.add(reading(3, 19.0), intervals(0.0, 0.0), scored=True)
+    score = SensorScore((1, 2))
+    score.add(1 * HOUR_MS, 10.0, intervals(0.0, 0.0), scored=True)
+    score.add(2 * HOUR_MS, NAN, intervals(20.0, 0.0), scored=True)
+    score.add(3 * HOUR_MS, 19.0, intervals(0.0, 0.0), scored=True)
     assert score.tallies[1].pairs == 1
     assert (score.tallies[1].model, score.tallies[1].naive) == (1.0, 9.0)
-    score.add(reading(9, 19.0), intervals(0.0, 0.0), scored=True)
+    score.add(9 * HOUR_MS, 19.0, intervals(0.0, 0.0), scored=True)
     assert sum(tally.pairs for tally in score.tallies.values()) == 2
 
 
-def test_streams_count_alike() -> None:
-    """The mean over streams is of ratios: a stream in large units does not outweigh the others; unknown ones are left out."""
-    small, large, unknown = StreamScore((1,)), StreamScore((1,)), StreamScore((1,))
+def test_sensors_count_alike() -> None:
+    """The mean over sensors is of ratios: one in large units does not outweigh the others; unknown ones are left out."""
+    small, large, unknown = SensorScore((1,)), SensorScore((1,)), SensorScore((1,))
     for score, unit in ((small, 1.0), (large, 1000.0)):
-        score.add(reading(1, 0.0), intervals(unit if score is small else 0.0), scored=True)
-        score.add(reading(2, unit), intervals(0.0), scored=False)
+        score.add(1 * HOUR_MS, 0.0, intervals(unit if score is small else 0.0), scored=True)
+        score.add(2 * HOUR_MS, unit, intervals(0.0), scored=False)
     assert (small.tallies[1].ratio, large.tallies[1].ratio) == (0.0, 1.0)
     assert mean_ratio([small, large, unknown], 1) == 0.5
 
@@ -131,8 +131,8 @@ def test_streams_count_alike() -> None:
 def test_nothing_known_is_not_a_number() -> None:
     """Means and percentiles of nothing say so."""
     assert math.isnan(percentile([], 0.5))
-    assert math.isnan(mean_ratio([StreamScore((1,))], 1))
-    assert math.isnan(mean_coverage([StreamScore((1,))], 1))
+    assert math.isnan(mean_ratio([SensorScore((1,))], 1))
+    assert math.isnan(mean_coverage([SensorScore((1,))], 1))
 
 
 def test_percentile() -> None:

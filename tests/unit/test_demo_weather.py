@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import InputSettings
 from daemon import demo_weather
 from daemon.codec import Decoder
 from daemon.csv_log import read_csv
@@ -49,26 +48,26 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_readings_rise_by_time_and_keep_their_gaps(file: Path) -> None:
-    """One reading a sensor and hour; NA is missing."""
-    readings = demo_weather.read(file)
-    assert [reading.stream for reading in readings[:3]] == ["EWR.temp", "EWR.pressure", "EWR.humid"]
-    assert [reading.time_ms for reading in readings] == [FIRST_MS] * 6 + [FIRST_MS + 3_600_000] * 6
-    assert readings[0].values == (39.02,)
-    assert math.isnan(readings[1].values[0])
-    assert {reading.stream for reading in readings} <= set(demo_weather.SENSORS)
+    """One reading an airport and hour; NA is missing."""
+    first, second = demo_weather.read(file)
+    assert (first.stream, first.time_ms) == ("EWR", FIRST_MS)
+    assert (second.stream, second.time_ms) == ("JFK", FIRST_MS + 3_600_000)
+    assert second.values == (39.02, 1012.3, 61.63, 26.96, 8.05546, 10.0)
+    assert [name for name, value in zip(demo_weather.QUANTITIES, first.values, strict=True) if math.isnan(value)] == ["pressure"]
 
 
 def test_a_reading_is_sent_as_it_is_trained_on(file: Path, tmp_path: Path) -> None:
     """The daemon's decoder reads the same from the wire and from the training file."""
-    readings, csv, decode = demo_weather.read(file), tmp_path / "train.csv", Decoder(InputSettings()).decode
+    readings, csv, decode = demo_weather.read(file), tmp_path / "train.csv", Decoder(demo_weather.INPUT).decode
     demo_weather.write_csv(csv, readings)
     sent = [decode(Record("t", 0, 0, -1, None, demo_weather.to_json(each)))[0] for each in readings]
-    trained = [decode(record)[0] for record in read_csv(csv, InputSettings())]
+    trained = [decode(record)[0] for record in read_csv(csv, demo_weather.INPUT)]
     assert list(map(repr, sent)) == list(map(repr, readings))
     assert list(map(repr, trained)) == list(map(repr, readings))
 
 
-def test_an_airport_is_a_partition() -> None:
-    """The streams spread over the partitions evenly."""
-    partitions = [sensor.partition for sensor in demo_weather.SENSORS.values()]
-    assert [partitions.count(number) for number in range(3)] == [6, 6, 6]
+def test_sensors_have_a_name_and_a_unit() -> None:
+    """A channel of a stream, as the table shows it; airports of one quantity stand together."""
+    assert [str(sensor) for sensor in demo_weather.SENSORS[:4]] == ["EWR temp", "JFK temp", "LGA temp", "EWR pressure"]
+    assert demo_weather.SENSORS[3].unit == "hPa"
+    assert len(set(demo_weather.SENSORS)) == 18
