@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from tests import checker
 from tests.checker import Raw
@@ -176,20 +176,44 @@ def _raw(record: Any) -> Raw:
     return Raw(record.partition, record.offset, record.timestamp, record.key, record.value, headers)
 
 
-class Reader:
+class Background:
+    """A thread that works until it is told to stop; `running` stops those that a failed test left."""
+
+    living: ClassVar[list[Background]] = []
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._thread.start()
+        Background.living.append(self)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    def end(self, timeout_s: float = PATIENCE_S) -> None:
+        """Stop and wait."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        if self in Background.living:
+            Background.living.remove(self)
+
+
+class Reader(Background):
     """A read-committed reader of the forecasts that runs during the faults, as a user's would."""
 
     def __init__(self, topics: Topics) -> None:
         self.seen: list[Raw] = []
         self._topics = topics
-        self._ends: dict[int, int] | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self._thread.start()
+        super().__init__()
 
     def _run(self) -> None:
         consumer = _consumer(self._topics.bootstrap, "read_committed")
-        name = self._topics.name("forecasts")
+        try:
+            self._follow(consumer, self._topics.name("forecasts"))
+        finally:
+            consumer.close(autocommit=False)
+
+    def _follow(self, consumer: Any, name: str) -> None:
         while not consumer.partitions_for_topic(name):
             if self._stopping.wait(0.1):
                 return
@@ -199,7 +223,6 @@ class Reader:
         while not self._stopping.is_set():
             for records in consumer.poll(timeout_ms=200).values():
                 self.seen += map(_raw, records)
-        consumer.close(autocommit=False)
 
     def stop(self, count: int) -> list[Raw]:
         """Stop once `count` forecasts were seen, or nothing more comes; what was seen, in the order of reading."""
@@ -207,12 +230,11 @@ class Reader:
         while len(self.seen) < count and time.monotonic() < deadline_s:
             time.sleep(0.05)
         time.sleep(0.3)  # one too many must have its chance
-        self._stopping.set()
-        self._thread.join(PATIENCE_S)
+        self.end()
         return self.seen
 
 
-class Feeder:
+class Feeder(Background):
     """Sends a load in uneven bursts, as much as is allowed, until it is stopped."""
 
     def __init__(self, topics: Topics, load: Load, records_per_s: float, most: int = 10**9) -> None:
@@ -221,10 +243,8 @@ class Feeder:
         self._load = load
         self._records_per_s = records_per_s
         self._most = most
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
         self._failure: BaseException | None = None
-        self._thread.start()
+        super().__init__()
 
     def _run(self) -> None:
         try:
@@ -264,8 +284,7 @@ class Feeder:
 
     def stop(self) -> None:
         """Send no more; what was sent is acknowledged."""
-        self._stopping.set()
-        self._thread.join(PATIENCE_S)
+        self.end()
         assert not self._thread.is_alive(), "the load was not sent in time"
         assert self._failure is None, f"the load failed: {self._failure}"
 
@@ -293,6 +312,8 @@ class Life:
         self._log = log
         self._trigger: Callable[[Event], bool] | None = None
         self._delay_s = 0.0
+        self._signal = signal.SIGKILL
+        self._signalled = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"log-{number}", daemon=True)
         self._thread.start()
 
@@ -314,17 +335,26 @@ class Life:
         if self._trigger is not None and self._trigger(event):
             self._trigger = None
             time.sleep(self._delay_s)
-            self.signal(signal.SIGKILL)
+            self.signal(self._signal)
+            self._signalled.set()
         self.events.append(event)
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
-    def kill_at(self, trigger: Callable[[Event], bool], delay_s: float = 0.0) -> None:
-        """SIGKILL from the thread that reads the log, as soon as a line matches, or that long after it."""
-        self._delay_s = delay_s
+    def kill_at(self, trigger: Callable[[Event], bool]) -> None:
+        """SIGKILL from the thread that reads the log, as soon as a line matches."""
+        self._signal = signal.SIGKILL
         self._trigger = trigger
+
+    def freeze_at(self, trigger: Callable[[Event], bool], delay_s: float) -> None:
+        """SIGSTOP so long after a line matches; back when it is done."""
+        self._signal, self._delay_s = signal.SIGSTOP, delay_s
+        self._signalled.clear()
+        self._trigger = trigger
+        wait_until(self._signalled.is_set, "the line to freeze at", every_s=0.01)
+        self._delay_s = 0.0
 
     def kill(self) -> None:
         """SIGKILL, and wait until the process is gone and its log is read."""
@@ -484,6 +514,8 @@ def running(*daemons: Daemon) -> Iterator[None]:
             for life in daemon.lives:
                 life.signal(signal.SIGCONT)
                 life.kill()
+        for left in list(Background.living):
+            left.end(timeout_s=20)
 
 
 # -- kills --------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +35,8 @@ PARTITIONS = 3
 RECORDS_PER_S = 200
 #: Sent while a process starts, which it then finds waiting, and while it serves until it is killed.
 RECORDS_WAITING, RECORDS_SERVING = 300, 600
+#: A moment inside a transaction is tried so often.
+MOST_TRIES = 8
 SMALL = {"model.hidden": 16, "model.horizon": 8}
 QUICK = {"state.checkpoint_interval_s": 1, "kafka.session_timeout_ms": 6000}
 
@@ -46,25 +50,43 @@ def serve_some(life: Life, feeder: Feeder) -> None:
     life.wait_for("committed", count=3)  # the first may only start an epoch
 
 
-def strike_serving(life: Life, feeder: Feeder, rng: random.Random) -> None:
+def strike_serving(daemon: Daemon, feeder: Feeder, rng: random.Random) -> None:
     """At any moment within some seconds of the first forecasts."""
-    serve_some(life, feeder)
+    serve_some(daemon.life, feeder)
     time.sleep(rng.uniform(0.0, 1.5))
+    daemon.life.kill()
+
+
+def strike_transaction(daemon: Daemon, feeder: Feeder, rng: random.Random) -> None:
+    """Between the first send of a transaction and its commit: sometimes with nothing sent yet, else with records in the log.
+
+    The process is stopped at a random moment and killed where the broker says that its transaction holds records back.
+    """
+    life = daemon.life
+    serve_some(life, feeder)
+    if rng.random() < 0.25:
+        feeder.allow(RECORDS_WAITING)
+        life.kill_at(lambda each: each.name == "sending")
+        life.end(timeout_s=60)
+        return
+    for _ in range(MOST_TRIES):
+        feeder.allow(RECORDS_WAITING)  # a second's worth, so that there are forecasts in the transaction
+        life.freeze_at(lambda each: each.name == "committing", delay_s=rng.uniform(0.2, 1.0) * typical_commit_s(life))
+        if daemon.topics.hanging():
+            break
+        life.signal(signal.SIGCONT)
     life.kill()
 
 
-def strike_transaction(life: Life, feeder: Feeder, rng: random.Random) -> None:
-    """Between the first send of a transaction and its commit."""
-    serve_some(life, feeder)
-    time.sleep(rng.uniform(0.0, 1.0))
-    event = rng.choice(["sending", "committing", "committing"])
-    feeder.allow(RECORDS_WAITING)
-    life.kill_at(lambda each: each.name == event, delay_s=rng.uniform(0.0, 0.02))
-    life.end(timeout_s=60)
+def typical_commit_s(life: Life) -> float:
+    """The median time of this process from `committing` to `committed`."""
+    begun, ended = life.named("committing"), life.named("committed")
+    return statistics.median(end.at_s - begin.at_s for begin, end in zip(begun, ended, strict=False))
 
 
-def strike_restore(life: Life, _feeder: Feeder, rng: random.Random) -> None:
+def strike_restore(daemon: Daemon, _feeder: Feeder, rng: random.Random) -> None:
     """While changelogs are read: right after one of the partitions began."""
+    life = daemon.life
     number = rng.randrange(PARTITIONS)
     life.kill_at(lambda each: each.name == "restore started" and len(life.named("restore started")) == number)
     life.end(timeout_s=60)
@@ -80,7 +102,7 @@ def kill_and_restart(daemon: Daemon, feeder: Feeder, wanted: int, rng: random.Ra
     life.wait_for("epoch started", count=PARTITIONS)
     while kills.total < wanted or not kills.enough():
         assert kills.total < 2 * wanted + 10, f"the kills do not fall where they should: {kills}"
-        STRIKES[kills.total % len(STRIKES)](life, feeder, rng)
+        STRIKES[kills.total % len(STRIKES)](daemon, feeder, rng)
         held = daemon.topics.hanging()
         time.sleep(rng.uniform(0.2, 1.0))
         feeder.allow(RECORDS_WAITING)
