@@ -20,6 +20,9 @@ from daemon.records import Committed
 from daemon.restore import Partition
 from daemon.topics import Topics
 
+#: A commit that took longer may have outlived a broker, which then may not have made it visible everywhere.
+SLOW_COMMIT_S = 2.0
+
 log = logs.get("commit")
 
 
@@ -37,11 +40,35 @@ class Committer:
         self._sender: Producer | None = None  # at least once: forecasts and dead letters
 
     def connect(self) -> None:
-        """Make what is missing; fences whatever an earlier producer of ours still tries."""
+        """Make what is missing; fences whatever an earlier producer of ours still tries, and aborts what it left open."""
         if self._producer is None:
-            self._producer = self._broker.producer(self._transactional_id)
+            self.end_hanging()
+            producer = self._broker.producer(self._transactional_id)
+            try:
+                self.end_hanging()  # taking the id ended a transaction; its markers may be missing too
+            except BrokerError:
+                producer.close()
+                raise
+            self._producer = producer
         if self._sender is None and not self._exactly_once:
             self._sender = self._broker.producer(None)
+
+    def end_hanging(self) -> None:
+        """End transactions on our topics that the broker has lost (H10), whoever began them.
+
+        Raises:
+            OperatorError: There is one, and we may not end it. Where we may not even look, that is only said.
+        """
+        admin = self._broker.admin()
+        try:
+            topics = [self._settings.topic(name) for name in ("forecasts", "state", "epochs", "dead_letters")]
+            for ended in admin.end_hanging(topics, self._transactional_id):
+                self._metrics.hanging_transactions.inc()
+                log.warning("transaction ended that the broker had lost", **ended._asdict())
+        except FatalBrokerError as error:
+            log.warning("hanging transactions cannot be looked for", reason=str(error))
+        finally:
+            admin.close()
 
     def replace(self) -> None:
         """Close the producers; `connect` makes new ones."""
@@ -103,7 +130,10 @@ class Committer:
         }
         log.debug("committing")
         with self._metrics.stage("commit"):
+            started_s = time.monotonic()
             self._producer.commit(offsets, membership)
+            if time.monotonic() - started_s > SLOW_COMMIT_S:
+                self.end_hanging()
         for partition in touched:
             self._committed(partition, offsets[partition.number], marks.get(partition.number))
         self._metrics.committed(outcomes, offsets)

@@ -24,6 +24,8 @@ from daemon.stall import StallGuard
 
 #: How long an idle turn waits for records.
 IDLE_POLL_MS = 200
+#: In transaction time-outs: a partition that waits longer than this may wait for a transaction that the broker has lost.
+HANGING_AFTER = 3
 #: Two fencings within this time: another process has our identity for good.
 FENCED_TWICE_S = 60.0
 #: A partition with records to read that brings none for this long is stalled.
@@ -60,6 +62,7 @@ class Loop:
         self._backoff_s = BACKOFF_S[0]
         self._next_poll_s = 0.0  # monotonic
         self._fenced_s = float("-inf")
+        self._waiting_s = time.monotonic()  # since when partitions wait
         self._stable_s = time.monotonic()
         self._stalls = StallGuard(STALL_S)
         self._remade_for_stall = False
@@ -103,6 +106,7 @@ class Loop:
         if polled.membership is not None:
             self._commit(polled, outcomes)
         self._own.restore(consumer)
+        self._end_hanging()
         self._show(polled, consumer)
 
     def _poll(self, consumer: Consumer) -> Polled:
@@ -146,6 +150,15 @@ class Loop:
             raise
         for number, outcome in outcomes.items():
             self._metrics.visible(polled.records[number], outcome.times_ms)
+
+    def _end_hanging(self) -> None:
+        """What waits longer than a live transaction lasts may wait for one that the broker has lost."""
+        now_s = time.monotonic()
+        if not self._own.waiting:
+            self._waiting_s = now_s
+        elif now_s - self._waiting_s > HANGING_AFTER * self._kafka.transaction_timeout_ms / 1000:
+            self._waiting_s = now_s
+            self._committer.end_hanging()
 
     # -- failures and the end ---------------------------------------------------------------------------------------------
 

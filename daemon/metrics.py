@@ -92,6 +92,7 @@ class Metrics:
         self.transactions = self._counter("transactions", "Transactions by their end.", outcome=TRANSACTIONS)
         reasons = tuple(outcome for outcome in TRANSACTIONS if outcome != "committed")
         self.producer_reinits = self._counter("producer_reinits", "Producers replaced.", reason=reasons)
+        self.hanging_transactions = self._counter("hanging_transactions", "Transactions ended that the broker had lost.")
         self.transaction_open_seconds = self._histogram(
             "transaction_open_seconds", "From the begin of a transaction to its end.", STAGE_BUCKETS_S
         )

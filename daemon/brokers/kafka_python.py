@@ -1,4 +1,4 @@
-"""The port on kafka-python, the only module that imports it.
+"""The port on kafka-python; beside `hanging` the only module that imports it.
 
 What is odd here stands against a reproduced defect of kafka-python 3.0.12: tests/integration/test_client_contract.py has each.
 Nothing here decides: records, memberships and errors go up, offsets and bytes go down.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -21,12 +22,14 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record import memory_records
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from daemon.brokers.port import Membership, Polled, TopicSpec, TopicState
+from daemon.brokers.hanging import end_hanging
+from daemon.brokers.port import EndedTransaction, Membership, Polled, TopicSpec, TopicState
 from daemon.brokers.record_format import decode_records, encode_records
 from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Pending, Unreachable
 from daemon.records import Committed, Headers, Message, Record
@@ -176,6 +179,21 @@ def _connect(make: Callable[..., Any], options: ClientOptions, **settings: Any) 
         for client in made:
             client.close()
         raise
+
+
+_sock_connect = KafkaNetSocket.sock_connect
+
+
+async def _connect_or_close(self: KafkaNetSocket, net: Any, sock: socket.socket, address: Any, **options: Any) -> socket.socket:
+    """The client leaves a refused socket to the garbage collector: while no broker answers, a process would run out of them."""
+    try:
+        return await _sock_connect(self, net, sock, address, **options)
+    except BaseException:
+        sock.close()
+        raise
+
+
+KafkaNetSocket.sock_connect = _connect_or_close
 
 
 def _in_background(action: Callable[[], Any], wait_s: float) -> None:
@@ -655,6 +673,7 @@ class KafkaPythonProducer:
         with self._deadly("aborting"):
             self._worker.run(self._producer.abort_transaction, self._timeout_s)
         self._futures.clear()
+        self._open.clear()
 
     def close(self) -> None:
         """End within a second, whatever hangs (H4). What is left ends by itself once its records have expired."""
@@ -790,9 +809,10 @@ class KafkaPythonReader:
 
 
 class KafkaPythonAdmin:
-    """Topic administration at start."""
+    """Administration of topics at start, and of transactions that the broker has lost."""
 
     def __init__(self, options: ClientOptions) -> None:
+        self._group_id = options.group_id
         self._timeout_ms = int(options.call_timeout_s * 1000)
         self._replication_factor = options.replication_factor
         self._admin = _connect(KafkaAdminClient, options)
@@ -835,6 +855,15 @@ class KafkaPythonAdmin:
         with _translating(f"growing topic {name} to {partitions} partitions"):
             self._admin.create_partitions({name: partitions}, timeout_ms=self._timeout_ms)
             self._admin.wait_for_topics([name], timeout_ms=self._timeout_ms)
+
+    def end_hanging(self, topics: Sequence[str], transactional_id: str) -> list[EndedTransaction]:
+        """See `daemon.brokers.hanging`.
+
+        Raises:
+            FatalBrokerError: Not allowed, or the broker is older than Kafka 2.8.
+        """
+        with _translating("looking for transactions that hang", Unreachable):
+            return end_hanging(self._admin, topics, self._group_id, transactional_id, self._timeout_ms / 1000)
 
     def close(self) -> None:
         _in_background(self._admin.close, CLOSE_WAIT_S)

@@ -100,12 +100,22 @@ class TopicState(NamedTuple):
     settings: Mapping[str, str]
 
 
+class EndedTransaction(NamedTuple):
+    """A transaction that a partition still held open although the broker took it for ended."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    committed: bool  # or aborted
+
+
 class Admin(Protocol):
-    """Topic administration at start."""
+    """Administration of topics at start, and of transactions that the broker has lost."""
 
     def describe(self, names: Sequence[str]) -> dict[str, TopicState]: ...  # absent names are absent
     def create(self, specs: Sequence[TopicSpec]) -> None: ...  # an existing one is fine
     def grow(self, name: str, partitions: int) -> None: ...
+    def end_hanging(self, topics: Sequence[str], transactional_id: str) -> Sequence[EndedTransaction]: ...
     def close(self) -> None: ...
 
 

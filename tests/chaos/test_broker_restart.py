@@ -26,6 +26,8 @@ from tests.load import Load
 
 PARTITIONS = 2
 RECORDS_PER_S = 200
+#: Longer than a transaction may last: the broker comes back with one to abort, while its partitions have no leader (H10).
+LONG_OUTAGE_S = 11.0
 SETTINGS = {
     "model.kind": "chain",
     "kafka.instance_id": "a",
@@ -72,8 +74,10 @@ def test_the_broker_comes_and_goes(own_broker: DevBroker, tmp_path: Path) -> Non
         outage.wait_works()
         time.sleep(rng.uniform(0.0, 1.0))
         own_broker.kill()
+        killed_s = time.monotonic()
         wait_until(lambda: "[-]kafka unreachable" in daemon.ready()[1], "the probe says that the broker is away", timeout_s=40)
         assert daemon.ready("/livez")[0] == 200
+        time.sleep(max(0.0, killed_s + LONG_OUTAGE_S - time.monotonic()))
         own_broker.start()
         outage.wait_works()
         daemon.wait_ready()

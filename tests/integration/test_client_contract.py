@@ -5,6 +5,9 @@ Tests named `test_defect_...` show a defect itself, not our remedy: one that fai
 
 from __future__ import annotations
 
+import gc
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +24,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.producer.transaction_manager import ProducerIdAndEpoch, TransactionManager, TransactionState
 from kafka.structs import OffsetAndMetadata
 
-from daemon.brokers import kafka_python
+from daemon.brokers import hanging, kafka_python
 from daemon.brokers.dev import DevBroker
 from daemon.brokers.kafka_python import (
     ClientOptions,
@@ -592,6 +595,83 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker]:
         yield running
 
 
+def taken_over(clients: Clients, identity: str) -> KafkaPythonProducer:
+    """A producer that takes a transactional id as the daemon does: what the broker has lost is ended before and after."""
+    admin = clients.broker(call_timeout_s=12.0).admin()
+    admin.end_hanging([clients.topic], identity)
+    producer = clients.producer(identity, call_timeout_s=12.0)
+    admin.end_hanging([clients.topic], identity)
+    admin.close()
+    return producer
+
+
+def test_h10_markers_that_a_returning_broker_skipped_are_written(mortal: DevBroker, unique: Unique) -> None:
+    """A transaction that times out while the broker is down hangs or becomes visible with the next commit, offsets too."""
+    clients = Clients(
+        mortal.bootstrap,
+        unique,
+        transaction_timeout_ms=2000,
+        delivery_timeout_ms=1500,
+        request_timeout_ms=1000,
+        call_timeout_s=2.0,
+    )
+    clients.create()
+    consumer = clients.consumer()
+    membership = joined(consumer)
+    producer = clients.transactional()
+    identity = producer._producer.config["transactional_id"]
+    producer.begin()
+    producer.send(clients.topic, 0, None, b"lost")
+    producer.flush()
+    pending = {TopicPartition(clients.topic, 0): OffsetAndMetadata(9, "", -1)}
+    producer._producer.send_offsets_to_transaction(pending, membership.token)
+    mortal.kill()
+    producer.close()
+    consumer.close()
+    time.sleep(2.0)
+    mortal.start()
+    replacement = taken_over(clients, identity)
+    assert committed(clients.consumer()) is None
+    assert visible(clients, clients.topic) == []
+    replacement.begin()
+    replacement.send(clients.topic, 0, None, b"kept")
+    replacement.commit({}, None)
+    assert visible(clients, clients.topic) == [b"kept"]
+    assert committed(clients.consumer()) is None
+    clients.close()
+
+
+def test_h10_a_live_transaction_is_left_alone(clients: Clients) -> None:
+    """Neither an open transaction nor a finished one is touched; the marker for a commit is one."""
+    clients.create()
+    live, done = clients.transactional(), clients.transactional()
+    done.begin()
+    done.send(clients.topic, 0, None, b"done")
+    done.commit({}, None)
+    live.begin()
+    live.send(clients.topic, 0, None, b"live")
+    live.flush()
+    admin = clients.broker().admin()
+    assert admin.end_hanging([clients.topic, "absent"], live._producer.config["transactional_id"]) == []
+    live.commit({}, None)
+    assert visible(clients, clients.topic) == [b"done", b"live"]
+    live.begin()
+    live.send(clients.topic, 0, None, b"marked")
+    live.flush()
+    (held,) = hanging._held_open(admin._admin, [TopicPartition(clients.topic, 0)])
+    hanging._write_marker(admin._admin, held, committed=True)
+    assert visible(clients, clients.topic) == [b"done", b"live", b"marked"]
+    admin.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "hashed"), [("", 0), ("recurd", 934903081), ("polygenelubricants", 0), ("gr\u00fc\U0001f600", 100533908)]
+)
+def test_h10_group_is_found_on_the_offsets_topic(text: str, hashed: int) -> None:
+    """What Java's hashCode says of a group, as Kafka makes it positive."""
+    assert hanging.java_hash(text) == hashed
+
+
 def test_h4_commit_without_a_broker_is_doubt_in_time(mortal: DevBroker, unique: Unique) -> None:
     """Every call ends within its time-out when the broker is gone, close at once; the replacement finds all of it or nothing."""
     clients = Clients(mortal.bootstrap, unique, call_timeout_s=3.0)
@@ -624,7 +704,7 @@ def test_h4_commit_without_a_broker_is_doubt_in_time(mortal: DevBroker, unique: 
         time.sleep(0.05)
     assert threading.active_count() <= threads
     mortal.start()
-    replacement = clients.producer(identity, call_timeout_s=12.0)
+    replacement = taken_over(clients, identity)
     replacement.begin()
     replacement.send(clients.topic, 0, None, b"kept")
     replacement.commit({}, None)
@@ -694,8 +774,26 @@ def test_topics_are_created_described_and_grown(clients: Clients) -> None:
     assert reader.partitions("absent") == []
 
 
+def test_refused_connections_leave_no_sockets(clients: Clients) -> None:
+    """Dialling a broker that is away costs no descriptors, even while the garbage collector rests."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        away = KafkaPythonBroker(replace(clients.options, bootstrap_servers="127.0.0.1:%d" % bound.getsockname()[1]))
+        gc.collect()
+        gc.disable()
+        try:
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(3):
+                with pytest.raises(Unreachable):
+                    away.producer(None)
+            assert len(os.listdir("/proc/self/fd")) <= before + 2
+        finally:
+            gc.enable()
+
+
 def test_sending_to_an_absent_topic_ends(clients: Clients) -> None:
     """A topic or partition that is not there is an error in time, not a wait without end."""
     producer = clients.producer(call_timeout_s=1.0)
+    producer.send("absent", 0, None, b"x")
     with within(5.0), pytest.raises(BrokerError):
-        producer.send("absent", 0, None, b"x")
+        producer.flush()
