@@ -778,7 +778,7 @@ def test_refused_connections_leave_no_sockets(clients: Clients) -> None:
     """Dialling a broker that is away costs no descriptors, even while the garbage collector rests."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
-        away = KafkaPythonBroker(replace(clients.options, bootstrap_servers="127.0.0.1:%d" % bound.getsockname()[1]))
+        away = KafkaPythonBroker(replace(clients.options, bootstrap_servers=f"127.0.0.1:{bound.getsockname()[1]}"))
         gc.collect()
         gc.disable()
         try:
