@@ -45,7 +45,7 @@ class KafkaSettings(Section):
         "exactly_once", description="what a crash may repeat: nothing, or forecasts of one interval"
     )
     poll_interval_ms: int = Field(50, ge=0, le=5000, description="least time between two commits under low load, ms")
-    max_poll_records: int = Field(5000, ge=1, le=100_000, description="most records of one poll")
+    max_poll_records: int = Field(10_000, ge=1, le=100_000, description="most records of one poll")
     session_timeout_ms: int = Field(45_000, ge=6000, le=1_800_000, description="a silent member is dropped after this, ms")
     transaction_timeout_ms: int = Field(
         10_000, ge=4000, le=900_000, description="a dead owner's transaction is aborted after, ms"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from config.settings import Settings
 from daemon import blocks, codec, logs
@@ -38,6 +38,7 @@ class Committer:
         self._transactional_id = f"{settings.kafka.group_id}-{instance}"
         self._producer: Producer | None = None  # transactional
         self._sender: Producer | None = None  # at least once: forecasts and dead letters
+        self._began_s: float | None = None  # when the open transaction began, monotonic
 
     def connect(self) -> None:
         """Make what is missing; fences whatever an earlier producer of ours still tries, and aborts what it left open."""
@@ -76,52 +77,60 @@ class Committer:
             if producer is not None:
                 producer.close()
         self._producer = self._sender = None
+        self._began_s = None
+
+    def send(self, number: int, outcome: Outcome, topics: Topics) -> None:
+        """Hand over what records of a partition caused while the next ones are processed; `commit` makes it visible.
+
+        Raises:
+            Doubt: As `commit`.
+        """
+        try:
+            producer = self._begun() if self._exactly_once else self._sender
+            assert producer is not None, "connect comes before send"
+            with self._metrics.stage("send"):
+                self._send(producer, number, outcome, topics)
+        except BrokerError as error:
+            raise _as_doubt(error) from error
 
     def commit(
-        self,
-        partitions: Mapping[int, Partition],
-        outcomes: Mapping[int, Outcome],
-        due: Sequence[Partition],
-        membership: Membership,
-        topics: Topics,
+        self, partitions: Mapping[int, Partition], processed: Iterable[int], due: Sequence[Partition], membership: Membership
     ) -> None:
-        """Make outcomes visible and checkpoint the due partitions.
+        """Make what was sent visible and checkpoint the due partitions.
 
         Args:
             partitions: All that are held, by number.
-            outcomes: Of the records of this turn; their partitions' offsets are committed with them.
+            processed: Those whose records of this turn were processed; their offsets are committed with what they caused.
             due: Partitions to checkpoint.
             membership: Of the poll that brought the records.
-            topics: What the topics take.
 
         Raises:
             Doubt: Not committed, or nobody knows; `FatalBrokerError` where retrying cannot help.
         """
         try:
-            if not self._exactly_once:
-                self._send_untransacted(outcomes, topics)
-                outcomes = {}
-            touched = [partitions[number] for number in sorted({*outcomes, *(partition.number for partition in due)})]
+            if self._sender is not None:  # at least once: acknowledged before the turn goes on
+                with self._metrics.stage("send"):
+                    self._sender.flush()
+                processed = ()
+            touched = [partitions[number] for number in sorted({*processed, *(partition.number for partition in due)})]
             if touched:
-                with self._metrics.transaction_open_seconds.time():
-                    self._transact(touched, outcomes, due, membership, topics)
+                self._transact(touched, due, membership)
         except BrokerError as error:
             raise _as_doubt(error) from error
 
-    def _transact(
-        self,
-        touched: Sequence[Partition],
-        outcomes: Mapping[int, Outcome],
-        due: Sequence[Partition],
-        membership: Membership,
-        topics: Topics,
-    ) -> None:
-        assert self._producer is not None, "connect comes before commit"
-        self._producer.begin()
-        log.debug("sending", partitions=",".join(str(partition.number) for partition in touched))
+    def _begun(self) -> Producer:
+        """The transactional producer, in a transaction."""
+        assert self._producer is not None, "connect comes before send and commit"
+        if self._began_s is None:
+            self._began_s = time.monotonic()
+            self._producer.begin()
+            log.debug("sending")
+        return self._producer
+
+    def _transact(self, touched: Sequence[Partition], due: Sequence[Partition], membership: Membership) -> None:
+        producer = self._begun()
         with self._metrics.stage("send"):
-            self._send(self._producer, outcomes, topics)
-            marks = {partition.number: self._checkpoint(self._producer, partition) for partition in due}
+            marks = {partition.number: self._checkpoint(producer, partition) for partition in due}
         offsets = {
             partition.number: Committed(
                 partition.pipeline.next_offset, blocks.mark_metadata(marks.get(partition.number, partition.mark))
@@ -131,32 +140,24 @@ class Committer:
         log.debug("committing")
         with self._metrics.stage("commit"):
             started_s = time.monotonic()
-            self._producer.commit(offsets, membership)
+            producer.commit(offsets, membership)
             if time.monotonic() - started_s > SLOW_COMMIT_S:
                 self.end_hanging()
+        assert self._began_s is not None
+        self._metrics.transaction_open_seconds.observe(time.monotonic() - self._began_s)
+        self._began_s = None
         for partition in touched:
             self._committed(partition, offsets[partition.number], marks.get(partition.number))
-        self._metrics.committed(outcomes, offsets)
+        self._metrics.committed(offsets)
         log.debug("committed", offsets=offsets, generation=membership.generation)
 
-    def _send(self, producer: Producer, outcomes: Mapping[int, Outcome], topics: Topics) -> None:
+    def _send(self, producer: Producer, number: int, outcome: Outcome, topics: Topics) -> None:
         topic, dead_topic = self._settings.topic("forecasts"), self._settings.topic("dead_letters")
-        for number, outcome in outcomes.items():
-            for key, value, headers in outcome.forecasts:
-                producer.send(topic, number, key, value, headers)
-            for letter in outcome.dead_letters:
-                message = codec.dead_letter(*letter, topics.dead_letter_bytes)
-                producer.send(dead_topic, 0, message.key, message.value, message.headers)
-
-    def _send_untransacted(self, outcomes: Mapping[int, Outcome], topics: Topics) -> None:
-        """At least once: out as soon as computed, acknowledged before the turn goes on."""
-        if not any(outcome.forecasts or outcome.dead_letters for outcome in outcomes.values()):
-            return
-        assert self._sender is not None, "connect comes before commit"
-        log.debug("sending", partitions=",".join(map(str, sorted(outcomes))))
-        with self._metrics.stage("send"):
-            self._send(self._sender, outcomes, topics)
-            self._sender.flush()
+        for key, value, headers in outcome.forecasts:
+            producer.send(topic, number, key, value, headers)
+        for letter in outcome.dead_letters:
+            message = codec.dead_letter(*letter, topics.dead_letter_bytes)
+            producer.send(dead_topic, 0, message.key, message.value, message.headers)
 
     def _checkpoint(self, producer: Producer, partition: Partition) -> Mark:
         """Send a partition's changed blocks, the epoch that starts with it, and last its mark."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from config.settings import Settings
 from daemon import logs
-from daemon.brokers.port import Broker, Consumer, Polled
+from daemon.brokers.port import Broker, Consumer, Membership, Polled
 from daemon.commit import Committer
 from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Stalled
 from daemon.http import Health
@@ -20,12 +20,15 @@ from daemon.metrics import Metrics
 from daemon.ownership import Ownership
 from daemon.pipeline import Outcome
 from daemon.records import Record
+from daemon.restore import Partition
 from daemon.stall import StallGuard
 
 #: How long an idle turn waits for records.
 IDLE_POLL_MS = 200
 #: In transaction time-outs: a partition that waits longer than this may wait for a transaction that the broker has lost.
 HANGING_AFTER = 3
+#: Records that are processed before what they caused is sent: the broker works on it while the next ones are processed.
+PART_RECORDS = 5000
 #: Two fencings within this time: another process has our identity for good.
 FENCED_TWICE_S = 60.0
 #: A partition with records to read that brings none for this long is stalled.
@@ -102,9 +105,8 @@ class Loop:
         self._pause_under_low_load()
         polled = self._poll(consumer)
         self._own.follow(polled, consumer)
-        outcomes = self._process(polled.records)
         if polled.membership is not None:
-            self._commit(polled, outcomes)
+            self._work(polled, polled.membership)
         self._own.restore(consumer)
         self._end_hanging()
         self._show(polled, consumer)
@@ -121,35 +123,38 @@ class Loop:
             self._next_poll_s = time.monotonic() + self._kafka.poll_interval_ms / 1000
         return polled
 
-    def _process(self, records: Mapping[int, Sequence[Record]]) -> dict[int, Outcome]:
+    def _work(self, polled: Polled, membership: Membership) -> None:
+        """Process what was polled, send as it comes, commit."""
+        times_ms: dict[int, list[int]] = {}  # of the readings, by partition
+        due: list[Partition] = []
+        try:
+            for number, outcome in self._process(polled.records):
+                times_ms.setdefault(number, []).extend(outcome.times_ms)
+                self._committer.send(number, outcome, self._own.topics)
+            due = self._own.due()
+            self._committer.commit(self._own.held, times_ms, due, membership)
+        except BrokerError:
+            self._own.drop({*times_ms, *(partition.number for partition in due)})
+            raise
+        for number, times in times_ms.items():
+            self._metrics.visible(polled.records[number], times)
+
+    def _process(self, records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[int, Outcome]]:
         """Run polled records through their partitions; what lies before `emit_from` was sent by an earlier owner."""
-        outcomes = {}
         for number in records.keys() & self._own.held.keys():
             partition = self._own.held[number]
             fresh = [record for record in records[number] if record.offset >= partition.pipeline.next_offset]
             caught = [record for record in fresh if record.offset < partition.emit_from]
-            live = fresh[len(caught) :]
             partition.readings_since += len(fresh)
             if caught:
                 stepped = partition.pipeline.process(caught).stepped
                 partition.readings_since += stepped
                 self._metrics.catch_up_readings.inc(stepped)
-            if live:
-                outcomes[number] = partition.pipeline.process(live)
-                partition.readings_since += outcomes[number].stepped
-                self._metrics.outcome(outcomes[number])
-        return outcomes
-
-    def _commit(self, polled: Polled, outcomes: Mapping[int, Outcome]) -> None:
-        assert polled.membership is not None
-        due = self._own.due()
-        try:
-            self._committer.commit(self._own.held, outcomes, due, polled.membership, self._own.topics)
-        except BrokerError:
-            self._own.drop({*outcomes, *(partition.number for partition in due)})
-            raise
-        for number, outcome in outcomes.items():
-            self._metrics.visible(polled.records[number], outcome.times_ms)
+            for first in range(len(caught), len(fresh), PART_RECORDS):
+                outcome = partition.pipeline.process(fresh[first : first + PART_RECORDS])
+                partition.readings_since += outcome.stepped
+                self._metrics.outcome(outcome)
+                yield number, outcome
 
     def _end_hanging(self) -> None:
         """What waits longer than a live transaction lasts may wait for one that the broker has lost."""
@@ -214,7 +219,7 @@ class Loop:
             self._own.follow(polled, self._consumer)
             unsaved = self._own.unsaved()
             if polled.membership is not None and unsaved:
-                self._committer.commit(self._own.held, {}, unsaved, polled.membership, self._own.topics)
+                self._committer.commit(self._own.held, (), unsaved, polled.membership)
                 log.info("drained", partitions=",".join(str(partition.number) for partition in unsaved))
         except BrokerError as error:
             log.warning("last checkpoint not committed: the next owner catches up", reason=str(error))

@@ -217,7 +217,7 @@ class Metrics:
         self.source_latency.observe((now_ms - stamps[stamps >= 0]) / 1000)
         self.e2e_latency.observe((now_ms - np.array(times_ms, np.float64)) / 1000)
 
-    def committed(self, outcomes: Mapping[int, Outcome], offsets: Mapping[int, Committed]) -> None:
+    def committed(self, offsets: Mapping[int, Committed]) -> None:
         """A transaction was committed with these offsets."""
         self.transactions.labels("committed").inc()
         self.last_commit_timestamp.set_to_current_time()

@@ -187,10 +187,11 @@ _sock_connect = KafkaNetSocket.sock_connect
 async def _connect_or_close(self: KafkaNetSocket, net: Any, sock: socket.socket, address: Any, **options: Any) -> socket.socket:
     """The client leaves a refused socket to the garbage collector: while no broker answers, a process would run out of them."""
     try:
-        return await _sock_connect(self, net, sock, address, **options)
+        connected: socket.socket = await _sock_connect(self, net, sock, address, **options)
     except BaseException:
         sock.close()
         raise
+    return connected
 
 
 KafkaNetSocket.sock_connect = _connect_or_close

@@ -98,6 +98,9 @@ class Committer:
     def replace(self) -> None:
         pass
 
+    def send(self, *_: object) -> None:
+        pass
+
     def commit(self, partitions: Mapping[int, Partition], *_: object) -> None:
         self.commits += 1
         if self.commits == 1:

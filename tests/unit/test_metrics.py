@@ -160,7 +160,7 @@ def test_turn_shows_what_is_held_and_forgets_the_rest(metrics: Metrics) -> None:
     """Gauges of a partition go when another process takes it over; counters stay."""
     now_ms = round(time.time() * 1000)
     metrics.polled({3: [record(3, 7, now_ms - 60_000)], 4: [record(4, 9, now_ms)], 5: []})
-    metrics.committed({}, {3: Committed(8, ""), 4: Committed(10, "")})
+    metrics.committed({3: Committed(8, ""), 4: Committed(10, "")})
     metrics.checkpoint(3, 2, 4096, 0.01)
     metrics.turn({3: partition(2, 100), 4: partition(5, 300, serving=False)}, {6}, {3: 11, 4: 0})
     assert value(metrics, "recurd_assigned_partitions") == 3
