@@ -23,8 +23,8 @@ STREAMS = 20_000
 READINGS_PER_S = 5000
 #: So long that each partition checkpoints six times at the default interval of 10 s.
 SECONDS = 70
-#: Before that: every stream must have started.
-WARM_S = 10
+#: Before that: every stream must have started, and a broker that has just been started compiles its code for half a minute.
+WARM_S = 40
 CHECKPOINTS = 6 * PARTITIONS
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from config.settings import Settings
 from daemon import logs
@@ -124,20 +125,33 @@ class Loop:
         return polled
 
     def _work(self, polled: Polled, membership: Membership) -> None:
-        """Process what was polled, send as it comes, commit."""
+        """Process what was polled, send as it comes, commit; then checkpoint the partition that is due.
+
+        Forecasts do not wait for a checkpoint, but those of a new epoch become visible with it.
+        """
         times_ms: dict[int, list[int]] = {}  # of the readings, by partition
-        due: list[Partition] = []
-        try:
+        starting: list[Partition] = []
+        with self._dropping(lambda: {*times_ms, *(partition.number for partition in starting)}):
             for number, outcome in self._process(polled.records):
                 times_ms.setdefault(number, []).extend(outcome.times_ms)
                 self._committer.send(number, outcome, self._own.topics)
-            due = self._own.due()
-            self._committer.commit(self._own.held, times_ms, due, membership)
-        except BrokerError:
-            self._own.drop({*times_ms, *(partition.number for partition in due)})
-            raise
+            starting = self._own.starting()
+            self._committer.commit(self._own.held, times_ms, starting, membership)
+            self._own.stagger(starting)
         for number, times in times_ms.items():
             self._metrics.visible(polled.records[number], times)
+        due = self._own.due()
+        with self._dropping(lambda: {partition.number for partition in due}):
+            self._committer.commit(self._own.held, (), due, membership)
+
+    @contextmanager
+    def _dropping(self, touched: Callable[[], set[int]]) -> Iterator[None]:
+        """What a transaction in doubt touched is restored."""
+        try:
+            yield
+        except BrokerError:
+            self._own.drop(touched())
+            raise
 
     def _process(self, records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[int, Outcome]]:
         """Run polled records through their partitions; what lies before `emit_from` was sent by an earlier owner."""

@@ -6,7 +6,7 @@ Follows what the consumer group gives and takes. Decides nothing about records; 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from config.settings import Settings
 from daemon import logs
@@ -102,12 +102,19 @@ class Ownership:
         for partition in self.held.values():
             consumer.seek(partition.number, partition.pipeline.next_offset)
 
+    def starting(self) -> list[Partition]:
+        """Partitions whose next forecasts begin an epoch: it is recorded, and they are checkpointed, in the same transaction."""
+        return [partition for partition in self.held.values() if partition.serving and partition.started]
+
+    def stagger(self, started: Sequence[Partition]) -> None:
+        """Partitions that were checkpointed together are due in turn, evenly over the interval."""
+        now_s, interval_s = time.monotonic(), self._settings.state.checkpoint_interval_s
+        for place, partition in enumerate(started, start=1):
+            partition.checkpoint_due_s = now_s + interval_s * place / len(started)
+
     def due(self) -> list[Partition]:
-        """Partitions to checkpoint now: every one that starts an epoch, else the one longest due."""
+        """The partition to checkpoint now, the one longest due: at most one."""
         ready = [partition for partition in self.held.values() if partition.serving]
-        starting = [partition for partition in ready if partition.started]
-        if starting:
-            return starting
         now_s, most = time.monotonic(), self._settings.state.checkpoint_readings
         due = [p for p in ready if p.readings_since and (p.checkpoint_due_s <= now_s or p.readings_since >= most)]
         return sorted(due, key=lambda partition: partition.checkpoint_due_s)[:1]

@@ -38,6 +38,8 @@ from daemon.records import Committed, Headers, Message, Record
 POLL_SLICE_MS = 100
 #: A poll waits this long for a join, whatever it was told: the client takes the answer to one only while it waits.
 JOIN_WAIT_MS = 50
+#: A poll waits this much longer for what has come since: the client's own answer was fetched when the poll before it ended.
+FRESH_MS = 20
 #: How long a committed offset may take that an open transaction holds back.
 PENDING_MS = 300
 #: How long `close` waits before it leaves the rest to a thread that ends with the process.
@@ -46,6 +48,8 @@ CLOSE_WAIT_S = 1.0
 BATCH_BYTES = 256 << 10
 #: A flush overtakes it; without it the sender thread wakes for single records (43 us against 50 us a record).
 LINGER_MS = 20
+#: Bytes of a partition in one answer to a reader, which reads whole changelogs; the client's default is 1 MiB.
+READER_FETCH_BYTES = 8 << 20
 #: A stopped broker is dialled again at least this often.
 RECONNECT_BACKOFF_MAX_MS = 1000
 #: New partitions of the input are noticed within this time.
@@ -313,6 +317,7 @@ class KafkaPythonConsumer:
         self._topic = options.topic
         self._timeout_ms = int(options.call_timeout_s * 1000)
         self._changes: deque[tuple[str, tuple[int, ...]]] = deque()
+        self._max_poll_records = options.max_poll_records
         self._held: set[int] = set()
         self._paused: set[int] = set()
         self._joining = True
@@ -346,6 +351,11 @@ class KafkaPythonConsumer:
             membership = self._membership()
             if raw or self._changes or out_of_range or self._woken.is_set() or not left_ms:
                 break
+        if raw and not out_of_range and sum(map(len, raw.values())) < self._max_poll_records:
+            fresh, out_of_range = self._poll_once(FRESH_MS)
+            for each, records in fresh.items():
+                raw.setdefault(each, []).extend(records)
+            membership = self._membership()
         self._woken.clear()
         changes = self._take_changes()
         return Polled(self._usable(raw, membership), membership, changes, out_of_range)
@@ -754,7 +764,12 @@ class KafkaPythonReader:
     def __init__(self, options: ClientOptions) -> None:
         self._timeout_ms = int(options.call_timeout_s * 1000)
         self._consumer = _connect(
-            KafkaConsumer, options, group_id=None, max_poll_records=options.max_poll_records, **_READ_COMMITTED
+            KafkaConsumer,
+            options,
+            group_id=None,
+            max_poll_records=options.max_poll_records,
+            max_partition_fetch_bytes=READER_FETCH_BYTES,
+            **_READ_COMMITTED,
         )
         try:
             self._admin = _connect(KafkaAdminClient, options)
