@@ -19,6 +19,7 @@ from models.networks import Network
 _STEPS = 6
 _SHIFTS = (0, 1, 37, 100, 255)
 _STEP_MS = 60_000
+_SEASON_STEPS = 3
 
 
 class UnstableArithmetic(Exception):
@@ -43,6 +44,7 @@ def check(engine: EngineSettings) -> str:
 def seeded_network(engine: EngineSettings) -> Network:
     """The network of these settings with fixed weights of ordinary size, equal on every machine."""
     network = Network.of(engine)
+    network.period_ms = _SEASON_STEPS * _STEP_MS
     numbers = np.random.Generator(np.random.PCG64(20260101))
     with torch.no_grad():
         for _, weight in sorted(network.named_parameters()):

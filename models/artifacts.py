@@ -68,6 +68,7 @@ class Manifest(_Facts):
     channels: tuple[str, ...]
     feature_count: int
     feature_version: int
+    period_ms: int = Field(0, ge=0, description="the season that rows keep a profile of, ms; 0: none")
     training: TrainingFacts = TrainingFacts()
 
     @classmethod
@@ -90,7 +91,7 @@ def version_of(data: bytes) -> str:
 def dump(network: Network, manifest: Manifest) -> bytes:
     """The artifact: equal weights and manifest give equal bytes."""
     tensors = {name: weight.detach().contiguous() for name, weight in network.named_parameters()}
-    described = manifest.model_dump(mode="json")
+    described = manifest.model_copy(update={"period_ms": network.period_ms}).model_dump(mode="json")
     text = json.dumps({"manifest": described, "sha256": _digest(described, tensors)}, sort_keys=True, separators=(",", ":"))
     data: bytes = safetensors.torch.save(tensors, {_ENTRY: text})
     return data
@@ -118,6 +119,7 @@ def load(data: bytes, expected: EngineSettings) -> tuple[Network, Manifest]:
     if _digest(entry["manifest"], tensors) != entry["sha256"]:
         _refuse("corrupt", "its digest does not match: copy it again from where it was made")
     network.load_state_dict(tensors)
+    network.period_ms = manifest.period_ms
     return network.eval(), manifest
 
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config.settings import EngineSettings
+from config.settings import EngineSettings, NetworkSettings
 from models.engine import Readings
-from models.layout import GAP_UNIT, RECENT_GAPS, ladder
+from models.layout import GAP_UNIT, PHASES, RECENT_GAPS, ladder
 
 #: Raised whenever features or windows change their meaning: weights trained on others are refused.
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 #: Half-life of level and spread, in readings: a week of hourly data.
 SCALE_HALF_LIFE = 168
 #: Readings until a new stream's scale counts as settled.
@@ -38,8 +38,15 @@ ANCHOR_REACH = 1024.0
 ERROR_RATE = 1 / 16
 #: Step of the quantile tracker, in running errors of the rung (Gibbs and Candes 2021; the P part of conformal PID, 2023).
 CALIBRATION_RATE = 0.05
+#: Least weight of the newest season in the profile; the first ones weigh 1/n.
+SEASON_RATE = 1 / 14
+#: A phase of the season is as wide as a reading: the widest of these that a quarter more than the season's readings fill.
+PHASE_WIDTHS = (1, 2, 4, 8)
 #: Anomaly scores end here.
 MOST_ANOMALOUS = 99.0
+
+#: Leads at which the network sees the season ahead, as shares of the horizon.
+SEASON_LEADS = (0.0, 0.25, 0.5, 1.0)
 
 _SCALE_RATE = 1 - 2 ** (-1 / SCALE_HALF_LIFE)
 _MINUTES = 24 * 60
@@ -60,18 +67,30 @@ _WEEK = _circle(_HOURS)
 
 def feature_count(engine: EngineSettings) -> int:
     """Width F of the network's input: features padded with zeros to a multiple of 16 (architecture 3)."""
-    return -(-(3 * len(engine.channels) + 5) // 16) * 16
+    return -(-(signed_features(engine) + len(engine.channels) + 5) // 16) * 16
+
+
+def signed_features(engine: EngineSettings) -> int:
+    """So many features come first and change sign with the stream's values; the others do not."""
+    return 2 * len(engine.channels) + len(SEASON_LEADS) * len(engine.targets)
+
+
+def window_width(model: NetworkSettings) -> int:
+    """Width D of what the highway sees of a target: its window, the season ahead, its place; padded to a multiple of 8."""
+    return model.context + -(-(model.horizon + 1) // 8) * 8
 
 
 @dataclass(frozen=True)
 class FeatureShape:
-    """The constants that `observe` needs, worked out once from the settings."""
+    """The constants that `observe` needs, worked out once from the settings and the season of the weights (0: none)."""
 
     engine: EngineSettings
+    period_ms: int = 0
     rungs: np.ndarray = field(init=False)  # int64 (R,) leads
     levels: np.ndarray = field(init=False)  # float32 (Q,)
     targets: np.ndarray = field(init=False)  # int64 (T,) channels that are forecast
     features: int = field(init=False)
+    season_leads: np.ndarray = field(init=False)  # int64 (4,) leads at which the network sees the season ahead
 
     def __post_init__(self) -> None:
         engine = self.engine
@@ -80,6 +99,8 @@ class FeatureShape:
         put(self, "levels", np.array(engine.model.levels, np.float32))
         put(self, "targets", np.array([engine.channels.index(name) for name in engine.targets], np.int64))
         put(self, "features", feature_count(engine))
+        horizon = engine.model.horizon
+        put(self, "season_leads", np.array([max(1, round(horizon * share)) for share in SEASON_LEADS], np.int64))
 
     @property
     def median(self) -> int:
@@ -91,7 +112,7 @@ class Observation(NamedTuple):
     """What a reading brought: the network's inputs, and how the pending forecasts did."""
 
     features: np.ndarray  # float32 (B, F)
-    windows: np.ndarray  # float32 (B, T, W), differences to the newest reading in spreads, clipped, newest (0) last
+    windows: np.ndarray  # float32 (B, T, D): W differences to the newest reading, newest (0) last, then K of the season, place
     newest: np.ndarray  # float64 (B, T), the reading, or the model's own median where it is missing
     spread: np.ndarray  # float64 (B, T)
     anomaly_score: np.ndarray  # float64 (B,)
@@ -120,14 +141,17 @@ def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observ
     _move_scale(rows, values, missing)
     _move_anchor(shape, rows, values)
     previous = rows["anchor"] + rows["window"][:, :, -1]  # (B, C)
+    _move_season(shape, rows, values, missing, readings.time_ms)
     _shift_window(rows, values, missing, gap_ms)
     rows["count"] += 1
     rows["last_time_ms"] = readings.time_ms
     rows["applied_offset"] = readings.offset
     rows["applied_index"] = readings.element
-    features = _features(shape, rows, values, previous, missing, rows["gap_units"][:, -1], readings.time_ms)
+    season = _season_ahead(shape, rows, readings.time_ms)  # (B, T, K)
+    features = _features(shape, rows, values, previous, missing, rows["gap_units"][:, -1], readings.time_ms, season)
     spread = spread_of(rows)[:, shape.targets]  # (B, T)
-    return Observation(features, _windows(shape, rows, spread), values[:, shape.targets], spread, *scores)
+    newest = values[:, shape.targets]
+    return Observation(features, _windows(shape, rows, newest, spread, season), newest, spread, *scores)
 
 
 def spread_of(rows: np.ndarray) -> np.ndarray:
@@ -175,15 +199,17 @@ def _score(shape: FeatureShape, rows: np.ndarray, readings: Readings, missing: n
     spread = spread_of(rows)[:, shape.targets][row, target]  # (N,)
     pending = rows["pending"][scored].astype(np.float64)  # (N, Q)
     miss = reading - pending[:, shape.median]
-    model_error, naive_error = np.abs(miss) / spread, np.abs(reading - rows["pending_naive"][scored]) / spread
+    served, own, naive = (
+        np.abs(away) / spread for away in (miss, reading - rows["pending_model"][scored], reading - rows["pending_naive"][scored])
+    )
     inside = (reading >= pending[:, 0]) & (reading <= pending[:, -1])
     anomaly = np.full(absent.shape, -1.0)  # (B, T)
     next_one = rung == 0
     anomaly[row[next_one], target[next_one]] = _anomaly(shape, miss[next_one], pending[next_one], spread[next_one])
-    _calibrate(shape, rows, scored, reading, pending, model_error, naive_error)
+    _calibrate(shape, rows, scored, reading, pending, own, naive)
     due[answered | (twice_late > interval)] = 0
     worst = anomaly.max(axis=1)  # the most surprising target
-    scores = (_placed((*absent.shape, len(shape.rungs)), scored, values) for values in (model_error, naive_error, inside))
+    scores = (_placed((*absent.shape, len(shape.rungs)), scored, values) for values in (served, naive, inside))
     return np.where(worst >= 0, worst, np.nan), *scores
 
 
@@ -219,7 +245,8 @@ def _calibrate(
     for name, error in (("model_error", model_error), ("naive_error", naive_error)):
         running = rows[name][scored].astype(np.float64)  # (N,)
         rows[name][scored] = np.where(running == 0, error, running + ERROR_RATE * (error - running))
-    step = CALIBRATION_RATE * np.minimum(rows["model_error"][scored].astype(np.float64), FEATURE_CLIP)[:, None]  # (N, 1)
+    usual = np.minimum(rows["model_error"][scored], rows["naive_error"][scored]).astype(np.float64)  # what the guard serves
+    step = CALIBRATION_RATE * np.minimum(usual, FEATURE_CLIP)[:, None]  # (N, 1)
     push = shape.levels.astype(np.float64) - (reading[:, None] <= pending)  # (N, Q)
     push[:, shape.median] = 0
     limit = 4 * FEATURE_CLIP
@@ -255,11 +282,81 @@ def _move_anchor(shape: FeatureShape, rows: np.ndarray, values: np.ndarray) -> N
     of_targets = np.s_[:, shape.targets]
     for name, moves, by in (
         ("window", far[:, :, None], shift[:, :, None]),
+        ("pending_model", far[of_targets][:, :, None], shift[of_targets][:, :, None]),
         ("pending", far[of_targets][:, :, None, None], shift[of_targets][:, :, None, None]),
         ("pending_naive", far[of_targets][:, :, None], shift[of_targets][:, :, None]),
     ):  # only where far: adding 0.0 elsewhere would turn -0.0 into 0.0 and make a row depend on its neighbours
         rows[name] = np.where(moves, rows[name] + by, rows[name])
     rows["anchor"] = np.where(far, values, rows["anchor"])
+
+
+def _move_season(shape: FeatureShape, rows: np.ndarray, values: np.ndarray, missing: np.ndarray, time_ms: np.ndarray) -> None:
+    """Let each target's profile learn the reading; one of another season begins anew, from the row's own window."""
+    if not shape.period_ms:
+        return
+    other = np.flatnonzero(rows["period_ms"] != shape.period_ms)
+    if other.size:
+        begun = rows[other]
+        begun["profile"], begun["period_ms"], begun["season_start_ms"] = 0, shape.period_ms, time_ms[other]
+        if begun["count"].any():
+            _learn_window(shape, begun)
+        rows[other] = begun
+    _learn_phase(shape, rows, values[:, shape.targets], missing[:, shape.targets], time_ms)
+
+
+def _learn_window(shape: FeatureShape, rows: np.ndarray) -> None:
+    """Run a new profile over the readings of the window, before the newest reading is in it."""
+    times, valid = _window_times(rows)
+    window = rows["window"].astype(np.float64) + rows["anchor"][:, :, None]  # (B, C, W)
+    oldest = np.take_along_axis(times, np.argmax(valid, axis=1)[:, None], axis=1)[:, 0]
+    rows["season_start_ms"] = np.where(rows["count"] > 0, oldest, rows["season_start_ms"])
+    for i in range(window.shape[2]):
+        missing = (rows["missing"][:, shape.targets, i] > 0) | ~valid[:, i, None]
+        _learn_phase(shape, rows, window[:, shape.targets, i], missing, times[:, i])
+
+
+def _learn_phase(shape: FeatureShape, rows: np.ndarray, values: np.ndarray, missing: np.ndarray, time_ms: np.ndarray) -> None:
+    """Move the phases that a reading stands for towards its difference to the level; values and missing are (B, T)."""
+    per_season = shape.period_ms / np.maximum(rows["interval_ms"], 1)  # readings, (B,)
+    width = np.full(len(rows), PHASE_WIDTHS[-1])
+    for narrower in PHASE_WIDTHS[-2::-1]:
+        width[per_season * 1.25 * narrower >= PHASES] = narrower
+    first = _phase(shape.period_ms, time_ms) - width // 2  # (B,)
+    stands = (np.arange(PHASES) - first[:, None]) % PHASES < width[:, None]  # (B, PHASES)
+    seasons = np.maximum(time_ms - rows["season_start_ms"], 0) // shape.period_ms + 1
+    rate = np.maximum(SEASON_RATE, 1 / seasons) / np.maximum(per_season / PHASES, 1)  # (B,)
+    learns = stands[:, None, :] & (~missing & (rows["interval_ms"] > 0)[:, None])[:, :, None]  # (B, T, PHASES)
+    away = (values - rows["level"][:, shape.targets])[:, :, None] - rows["profile"]
+    rows["profile"] = np.where(learns, rows["profile"] + rate[:, None, None] * away, rows["profile"])
+
+
+def _phase(period_ms: int, time_ms: np.ndarray) -> np.ndarray:
+    """The nearest of the season's phases, int64."""
+    phase: np.ndarray = (time_ms % period_ms * PHASES + period_ms // 2) // period_ms % PHASES
+    return phase
+
+
+def _season_ahead(shape: FeatureShape, rows: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    """How far the profile at each lead lies from the profile now, in spreads, clipped, float32 (B, T, K).
+
+    Zero without a season, and until a whole one was seen.
+    """
+    leads = np.arange(1, shape.engine.model.horizon + 1)
+    ahead = np.zeros((len(rows), len(shape.targets), len(leads)), np.float32)
+    if not shape.period_ms:
+        return ahead
+    seen = np.flatnonzero((time_ms - rows["season_start_ms"] >= shape.period_ms) & (rows["interval_ms"] > 0))
+    now = time_ms[seen] % shape.period_ms * PHASES / shape.period_ms  # (n,)
+    step = rows["interval_ms"][seen] * PHASES / shape.period_ms
+    place = np.floor(now[:, None] + leads * step[:, None] + 0.5)  # (n, K)
+    phase = (place - PHASES * np.floor(place / PHASES)).astype(np.int64)
+    profile = rows["profile"][seen]  # (n, T, PHASES)
+    later = np.take_along_axis(profile, np.broadcast_to(phase[:, None, :], (*profile.shape[:2], len(leads))), axis=2)
+    here = np.broadcast_to(_phase(shape.period_ms, time_ms[seen])[:, None, None], (*profile.shape[:2], 1))
+    at_now = np.take_along_axis(profile, here, axis=2)
+    spread = spread_of(rows)[seen][:, shape.targets, None]
+    ahead[seen] = ((later - at_now) / spread).clip(-WINDOW_CLIP, WINDOW_CLIP)
+    return ahead
 
 
 def _shift_window(rows: np.ndarray, values: np.ndarray, missing: np.ndarray, gap_ms: np.ndarray) -> None:
@@ -280,30 +377,42 @@ def _features(
     missing: np.ndarray,
     gap_units: np.ndarray,
     time_ms: np.ndarray,
+    season: np.ndarray,
 ) -> np.ndarray:
     """The network's input for one reading of each row, float32 (B, F).
 
-    Place, step and mask of each channel; then the gap as (g - 1) / (g + 1) in intervals; time of day and of week on circles.
+    Place and step of each channel, the season ahead of each target, the mask of each channel; then the gap as (g - 1) / (g + 1)
+    in intervals; time of day and of week on circles.
     """
     channels = values.shape[1]
     spread = spread_of(rows)
     features = np.zeros((len(rows), shape.features), np.float32)
     features[:, :channels] = ((values - rows["level"]) / spread).clip(-FEATURE_CLIP, FEATURE_CLIP)
     features[:, channels : 2 * channels] = ((values - previous) / spread).clip(-FEATURE_CLIP, FEATURE_CLIP)
-    features[:, 2 * channels : 3 * channels] = missing
+    signed = signed_features(shape.engine)
+    chosen = season[:, :, shape.season_leads - 1].reshape(len(rows), -1)
+    features[:, 2 * channels : signed] = chosen.clip(-FEATURE_CLIP, FEATURE_CLIP)
+    features[:, signed : signed + channels] = missing
+    at = signed + channels
     gap = gap_units.astype(np.float64)
-    features[:, 3 * channels] = (gap - GAP_UNIT) / (gap + GAP_UNIT)
-    features[:, 3 * channels + 1 : 3 * channels + 3] = _DAY[time_ms // _MINUTE_MS % _MINUTES]
-    features[:, 3 * channels + 3 : 3 * channels + 5] = _WEEK[time_ms // _HOUR_MS % _HOURS]
+    features[:, at] = (gap - GAP_UNIT) / (gap + GAP_UNIT)
+    features[:, at + 1 : at + 3] = _DAY[time_ms // _MINUTE_MS % _MINUTES]
+    features[:, at + 3 : at + 5] = _WEEK[time_ms // _HOUR_MS % _HOURS]
     return features
 
 
-def _windows(shape: FeatureShape, rows: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """The window of each target as differences to its newest reading in spreads, clipped, float32 (B, T, W)."""
-    window = rows["window"][:, shape.targets]  # (B, T, W), a copy
+def _windows(shape: FeatureShape, rows: np.ndarray, newest: np.ndarray, spread: np.ndarray, season: np.ndarray) -> np.ndarray:
+    """What the highway sees of each target, float32 (B, T, D), clipped: see `Observation`."""
+    model = shape.engine.model
+    context, horizon = model.context, model.horizon
+    seen = np.zeros((*newest.shape, window_width(model)), np.float32)
+    window = seen[:, :, :context]
+    window[...] = rows["window"][:, shape.targets]
     window -= window[:, :, -1:].copy()
     window *= (1 / spread).astype(np.float32)[:, :, None]
-    return window.clip(-WINDOW_CLIP, WINDOW_CLIP, out=window)
+    seen[:, :, context : context + horizon] = season
+    seen[:, :, context + horizon] = (newest - rows["level"][:, shape.targets]) / spread
+    return seen.clip(-WINDOW_CLIP, WINDOW_CLIP, out=seen)
 
 
 def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -315,26 +424,46 @@ def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, 
     """
     window = rows["window"].astype(np.float64) + rows["anchor"][:, :, None]  # (B, C, W)
     length = window.shape[2]
-    gaps_ms = rows["gap_units"] * rows["interval_ms"][:, None] // GAP_UNIT  # (B, W)
-    after = np.zeros_like(gaps_ms)
-    after[:, :-1] = np.cumsum(gaps_ms[:, :0:-1], axis=1)[:, ::-1]
-    time_ms = rows["last_time_ms"][:, None] - after
+    time_ms, valid = _window_times(rows)
     features = np.empty((length, len(rows), shape.features), np.float32)
     for i in range(length):
         values, previous = window[:, :, i], window[:, :, max(i - 1, 0)]
         gap_units = rows["gap_units"][:, i].clip(1)
-        features[i] = _features(shape, rows, values, previous, rows["missing"][:, :, i] > 0, gap_units, time_ms[:, i])
-    valid = length - np.arange(length)[:, None] <= rows["count"][None, :]  # (W, B)
-    return features, valid
+        season = _season_ahead(shape, rows, time_ms[:, i])
+        features[i] = _features(shape, rows, values, previous, rows["missing"][:, :, i] > 0, gap_units, time_ms[:, i], season)
+    return features, np.ascontiguousarray(valid.T)
 
 
-def schedule(shape: FeatureShape, rows: np.ndarray, quantiles: np.ndarray, newest: np.ndarray) -> None:
+def _window_times(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Times of the window's readings, counted back from the last one by the stored gaps, and where there are any, (B, W) each."""
+    gaps_ms = rows["gap_units"] * rows["interval_ms"][:, None] // GAP_UNIT  # (B, W)
+    after = np.zeros_like(gaps_ms)
+    after[:, :-1] = np.cumsum(gaps_ms[:, :0:-1], axis=1)[:, ::-1]
+    length = gaps_ms.shape[1]
+    return rows["last_time_ms"][:, None] - after, length - np.arange(length) <= rows["count"][:, None]
+
+
+def trust(rows: np.ndarray) -> np.ndarray:
+    """How much of the network's move from the last value is served, by rung, float64 (B, T, R).
+
+    All of it while its running error is not above the last value's, else the 32nd power of their ratio. With errors m and n the
+    served one is at most t m + (1 - t) n, t = (n / m)^32, which is never more than 1.2 % above n.
+    """
+    model, naive = rows["model_error"].astype(np.float64), rows["naive_error"].astype(np.float64)
+    share = np.where(model > naive, naive / np.maximum(model, 1e-30), 1.0)
+    for _ in range(5):
+        share = share * share
+    return share
+
+
+def schedule(shape: FeatureShape, rows: np.ndarray, quantiles: np.ndarray, medians: np.ndarray, newest: np.ndarray) -> None:
     """Keep the forecast of every free rung of the ladder until it is due.
 
     Args:
         shape: The settings' constants.
         rows: Structured (B,), after `observe`; changed in place.
         quantiles: float64 (B, T, K, Q) in sensor units.
+        medians: float64 (B, T, K), the network's own.
         newest: float64 (B, T), the readings the forecasts start from.
     """
     row, rung = np.nonzero((rows["due_ms"] == 0) & (rows["interval_ms"] > 0)[:, None])  # N free places in (B, R)
@@ -342,4 +471,5 @@ def schedule(shape: FeatureShape, rows: np.ndarray, quantiles: np.ndarray, newes
     rows["due_ms"][row, rung] = rows["last_time_ms"][row] + lead * rows["interval_ms"][row]
     anchor = rows["anchor"][:, shape.targets][row]  # (N, T)
     rows["pending"][row, :, rung] = quantiles[row, :, lead - 1] - anchor[:, :, None]  # (N, T, Q)
+    rows["pending_model"][row, :, rung] = medians[row, :, lead - 1] - anchor
     rows["pending_naive"][row, :, rung] = newest[row] - anchor

@@ -36,7 +36,7 @@ class Forecaster:
         self.row_dtype = row_dtype(engine)
         self.version = np.uint64(version_number(model_version))
         self._network = network.eval()
-        self._shape = features.FeatureShape(engine)
+        self._shape = features.FeatureShape(engine, network.period_ms)
         self._between = _Interpolation.of(self._shape)
 
     def step(self, rows: np.ndarray, readings: Readings) -> QuantileForecasts:
@@ -53,10 +53,12 @@ class Forecaster:
             rebuilt = self._rebuild(rows, readings.fresh)
             seen = features.observe(self._shape, rows, readings)
             scaled = self._advance(rows, seen)  # (Q, B, T, K)
+        own = scaled[self._shape.median].copy()  # (B, T, K)
+        scaled -= (1 - self._between(features.trust(rows)[..., None].astype(np.float32))) * own
         scaled += self._between(rows["calibration"])
         _sort(scaled)
         quantiles = np.moveaxis(seen.newest[..., None] + seen.spread[..., None] * scaled, 0, -1)  # float64 (B, T, K, Q)
-        features.schedule(self._shape, rows, quantiles, seen.newest)
+        features.schedule(self._shape, rows, quantiles, seen.newest[..., None] + seen.spread[..., None] * own, seen.newest)
         warming = rows["count"] < features.WARMING_READINGS
         return QuantileForecasts(quantiles, rows["interval_ms"].copy(), seen.anomaly_score, warming, *seen[5:], rebuilt)
 

@@ -27,7 +27,7 @@ LEAST_ERROR = 0.2
 class Highway(NamedTuple):
     """The map of each target, and the penalty it was found with."""
 
-    lines: Tensor  # float32 (T, W, K)
+    lines: Tensor  # float32 (T, D, K)
     penalties: list[float]  # T
 
 
@@ -59,9 +59,9 @@ def _reweighted(data: TrainingData, pieces: Sequence[Piece], target: int) -> tup
 
 
 def _moments(data: TrainingData, pieces: Sequence[Piece], target: int, line: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weighted means of window x window (W, W) and window x targets (W, K), float64; `line` is the round before."""
-    context, horizon = data.context, data.targets.shape[2]
-    gram, cross, total = torch.zeros(context, context).double(), torch.zeros(context, horizon).double(), 1e-9
+    """Weighted means of window x window (D, D) and window x targets (D, K), float64; `line` is the round before."""
+    width, horizon = data.width, data.targets.shape[2]
+    gram, cross, total = torch.zeros(width, width).double(), torch.zeros(width, horizon).double(), 1e-9
     for piece in pieces:
         windows, targets = _pair(data, piece, target)
         forecast = torch.zeros_like(targets) if line is None else windows @ line
@@ -90,6 +90,6 @@ def _error(data: TrainingData, piece: Piece, target: int, line: Tensor) -> float
 
 
 def _pair(data: TrainingData, piece: Piece, target: int) -> tuple[Tensor, Tensor]:
-    """Windows (n, W) and targets (n, K) of a piece, float64."""
+    """Windows (n, D) and targets (n, K) of a piece, float64."""
     windows = torch.from_numpy(data.windows(piece)[:, target]).double()
     return windows, torch.from_numpy(data.targets[piece.first : piece.last, target]).double()

@@ -14,13 +14,16 @@ from config.settings import EngineSettings
 from models.engine import HEADER
 
 #: Raised whenever forecasts or rows may change by a byte for equal input and weights.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 #: Gaps whose median is the sampling interval.
 RECENT_GAPS = 9
 
 #: What a gap of one sampling interval is in `gap_units`.
 GAP_UNIT = 64
+
+#: Phases of the season that a row knows the usual value of.
+PHASES = 48
 
 
 def ladder(horizon: int) -> tuple[int, ...]:
@@ -40,15 +43,19 @@ def row_dtype(engine: EngineSettings) -> np.dtype[Any]:
         ("anchor", "<f8", (channels,)),  # what the window's differences are from
         ("level", "<f8", (channels,)),  # running mean
         ("spread", "<f8", (channels,)),  # running mean absolute deviation
+        ("season_start_ms", "<i8"),  # since when the profile learns
+        ("period_ms", "<i8"),  # the season of the profile; 0 is none
         ("due_ms", "<i8", (rungs,)),  # when the pending forecast of each rung is due; 0 is none
         ("hidden", "<f4", state),
         ("cell", "<f4", state),
         ("window", "<f4", (channels, model.context)),  # last readings less anchor, newest last
         ("pending", "<f4", (targets, rungs, levels)),  # quantiles less anchor
+        ("pending_model", "<f4", (targets, rungs)),  # the network's own median, less anchor, whatever the guard made of it
         ("pending_naive", "<f4", (targets, rungs)),  # the last value of the pending forecast's origin, less anchor
-        ("model_error", "<f4", (targets, rungs)),  # running |reading - median| / spread
+        ("model_error", "<f4", (targets, rungs)),  # running |reading - the network's own median| / spread
         ("naive_error", "<f4", (targets, rungs)),  # running |reading - last value| / spread
         ("calibration", "<f4", (targets, rungs, levels)),  # added to the network's quantiles, in spreads
+        ("profile", "<f4", (targets, PHASES)),  # usual difference to the level by phase of the season
         ("gaps_ms", "<u4", (RECENT_GAPS,)),  # newest last; 0 is none
         ("gap_units", "<u2", (model.context,)),  # gap before each reading of the window, in 1/64 intervals
         ("missing", "u1", (channels, model.context)),  # 1 where the reading was missing

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from config.settings import EngineSettings, NetworkSettings
 from models.cells import lstm_cell
-from models.features import feature_count
+from models.features import feature_count, window_width
 
 #: Widths of products are padded to a multiple of this: others may make a row depend on the batch (architecture 3).
 WIDTH_UNIT = 8
@@ -34,12 +34,13 @@ class Network(nn.Module):
     def __init__(self, shape: NetworkSettings, channels: int, targets: tuple[int, ...], features: int) -> None:
         super().__init__()
         self.shape, self.channels, self.targets, self.features = shape, channels, targets, features
+        self.period_ms = 0  # the season that rows keep a profile of
         hidden = shape.hidden
         self._outputs = len(targets) * shape.horizon * len(shape.levels)
         self.layers = nn.ModuleList(_Layer(features if i == 0 else hidden, hidden) for i in range(shape.layers))
         self.head_weight = nn.Parameter(torch.zeros(hidden, _padded(self._outputs)))  # columns target, lead, level
         self.head_bias = nn.Parameter(torch.zeros(_padded(self._outputs)))
-        self.highway = nn.Parameter(torch.zeros(len(targets), shape.context, _padded(shape.horizon)))
+        self.highway = nn.Parameter(torch.zeros(len(targets), window_width(shape), _padded(shape.horizon)))
         start = [(level - 0.5) * 1.25 for level in shape.levels]  # -0.5, 0, 0.5 at the default levels
         with torch.no_grad():
             self.head_bias[: self._outputs] = torch.tensor(start).repeat(len(targets) * shape.horizon)
@@ -55,7 +56,7 @@ class Network(nn.Module):
 
         Args:
             features: float32 (B, F).
-            windows: float32 (B, T, W), differences to the newest reading in spreads, newest last.
+            windows: float32 (B, T, D), what the highway sees (`features.Observation`).
             hidden: float32 (B, L, H).
             cell: float32 (B, L, H).
 
@@ -89,7 +90,7 @@ class Network(nn.Module):
 
         Args:
             features: float32 (S, B, F).
-            windows: float32 (S, B, T, W); None leaves the highway out.
+            windows: float32 (S, B, T, D); None leaves the highway out.
             hidden: float32 (B, L, H), before the first step.
             cell: float32 (B, L, H).
             kept: float32 (S, B, H), what the top hidden is multiplied with before the head sees it (dropout); None is 1.
@@ -117,12 +118,12 @@ class Network(nn.Module):
         return torch.stack(new_hidden, 1), torch.stack(new_cell, 1)
 
     def ahead(self, windows: Tensor) -> Tensor:
-        """The highway alone: windows (N, T, W) to the offset of each lead (N, T, K)."""
+        """The highway alone: windows (N, T, D) to the offset of each lead (N, T, K)."""
         lines = [windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)]
         return torch.stack(lines, 1)[..., : self.shape.horizon]
 
     def _quantiles(self, top: Tensor, windows: Tensor) -> Tensor:
-        """Head plus highway: (N, H) and (N, T, W) to (N, T, K, Q). The highway moves all levels of a lead alike."""
+        """Head plus highway: (N, H) and (N, T, D) to (N, T, K, Q). The highway moves all levels of a lead alike."""
         return self._around(top) + self.ahead(windows)[..., None]
 
     def _around(self, top: Tensor) -> Tensor:
@@ -153,6 +154,7 @@ class NaiveNetwork(nn.Module):
 
     def __init__(self, engine: EngineSettings) -> None:
         super().__init__()
+        self.period_ms = 0
         shape = engine.model
         growth = [min(NAIVE_STEP * math.sqrt(lead), NAIVE_REACH) for lead in range(1, shape.horizon + 1)]
         normal = [NormalDist().inv_cdf(level) if level != 0.5 else 0.0 for level in shape.levels]

@@ -94,6 +94,7 @@ def fit(
         data = prepare(series, engine, lambda share: progress("features", share))
         train, held_out = _split(data, engine, recipe)
         network = Network.of(engine)
+        network.period_ms = data.period_ms
         progress("highway", 0.0)
         found = highway.fit(data, list(cut(iter(train))), held_out.pieces)
         _set_highway(network, found)

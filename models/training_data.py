@@ -2,7 +2,7 @@
 
 Each stream's readings run through `features.observe` one by one, as the forecaster would have run them with the last value as
 its forecast. Streams advance together, a wave at a time; nothing here depends on how they line up. N readings in all, G
-segments, C channels, T targets, W window, K leads, F features.
+segments, C channels, T targets, W window, D width of what the highway sees, K leads, F features.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from config.settings import EngineSettings
-from models import features
+from models import features, seasons
 from models.engine import Readings
 from models.layout import row_dtype
 
@@ -52,11 +52,18 @@ class TrainingData:
     spread: np.ndarray  # float64 (N, T)
     targets: np.ndarray  # float32 (N, T, K), offsets from the newest reading in spreads, clipped; NaN where unknown
     signed: int  # so many features change sign with the stream's; the others do not
+    period_ms: int  # the season found, 0 is none
+    _season: np.ndarray  # float32 (N, T, D - W), the season ahead and the place
     _history: np.ndarray  # float64 (N + G (W - 1), T), each segment behind W - 1 copies of its first reading
     context: int
 
     def __len__(self) -> int:
         return len(self.time_ms)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.context + int(self._season.shape[2])
 
     def pieces(self, until_ms: int | None = None, since_ms: int | None = None) -> Iterator[Piece]:
         """Each segment's readings with since_ms <= time < until_ms, where there are any."""
@@ -68,12 +75,13 @@ class TrainingData:
                 yield Piece(segment, int(first) + begin, int(first) + end)
 
     def windows(self, piece: Piece) -> np.ndarray:
-        """The network's windows at each reading of a piece, float32 (n, T, W)."""
+        """What the highway sees at each reading of a piece, float32 (n, T, D)."""
         before = piece.segment * (self.context - 1)
         history = self._history[piece.first + before : piece.last + before + self.context - 1]
         view = np.lib.stride_tricks.sliding_window_view(history, self.context, axis=0)  # (n, T, W)
         scaled: np.ndarray = (view - view[..., -1:]) / self.spread[piece.first : piece.last, :, None]
-        return scaled.clip(-features.WINDOW_CLIP, features.WINDOW_CLIP).astype(np.float32)
+        clipped = scaled.clip(-features.WINDOW_CLIP, features.WINDOW_CLIP).astype(np.float32)
+        return np.concatenate([clipped, self._season[piece.first : piece.last]], axis=2)
 
 
 def cut(pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -99,7 +107,9 @@ def prepare(
     segments = [part for one in series for part in _segments(one, engine.input.max_gap_s)]
     segments.sort(key=lambda one: -len(one.time_ms))  # those that still have readings are then always the first ones
     starts = np.cumsum([0, *(len(one.time_ms) for one in segments)])
-    shape = features.FeatureShape(engine)
+    channels = features.FeatureShape(engine).targets.tolist()
+    period_ms = seasons.find([(one.time_ms, one.values[:, channel]) for one in segments for channel in channels])
+    shape = features.FeatureShape(engine, period_ms)
     none = Series("", np.zeros(0, np.int64), np.zeros((0, len(engine.channels))))
     time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *segments, strict=True))[1:])
     seen = _observe(shape, starts, time_ms, values, progress)
@@ -115,7 +125,9 @@ def prepare(
         seen.features,
         seen.spread,
         np.concatenate([np.zeros((0, len(shape.targets), engine.model.horizon), np.float32), *targets]),
-        2 * len(engine.channels),
+        features.signed_features(engine),
+        period_ms,
+        seen.season,
         np.concatenate([np.zeros((0, len(shape.targets))), *history]),
         engine.model.context,
     )
@@ -126,6 +138,7 @@ class _Observed(NamedTuple):
     newest: np.ndarray  # float64 (N, T)
     spread: np.ndarray  # float64 (N, T)
     interval_ms: np.ndarray  # int64 (N,)
+    season: np.ndarray  # float32 (N, T, D - W)
 
 
 def _segments(series: Series, max_gap_s: float) -> Iterator[Series]:
@@ -149,7 +162,8 @@ def _observe(
     n, t = len(time_ms), len(shape.targets)
     lengths = np.diff(starts)
     model = shape.engine.model
-    into = _Observed(np.zeros((n, shape.features), np.float32), np.zeros((n, t)), np.ones((n, t)), np.zeros(n, np.int64))
+    season = np.zeros((n, t, features.window_width(model) - model.context), np.float32)
+    into = _Observed(np.zeros((n, shape.features), np.float32), np.zeros((n, t)), np.ones((n, t)), np.zeros(n, np.int64), season)
     table = np.zeros(len(lengths), row_dtype(shape.engine))
     done = 0
     for wave in range(int(lengths.max(initial=0))):
@@ -157,8 +171,11 @@ def _observe(
         rows, at, none = table[:active], starts[:active] + wave, np.zeros(active, np.int64)
         seen = features.observe(shape, rows, Readings(values[at], time_ms[at], none, none, np.full(active, wave == 0)))
         last_value = np.broadcast_to(seen.newest[:, :, None, None], (active, t, model.horizon, len(model.levels)))
-        features.schedule(shape, rows, last_value, seen.newest)  # what stands in for a missing value comes from here
-        for column, now in zip(into, (seen.features, seen.newest, seen.spread, rows["interval_ms"]), strict=True):
+        features.schedule(
+            shape, rows, last_value, last_value[..., 0], seen.newest
+        )  # what stands in for a missing value comes from here
+        ahead = seen.windows[:, :, model.context :]
+        for column, now in zip(into, (seen.features, seen.newest, seen.spread, rows["interval_ms"], ahead), strict=True):
             column[at] = now
         done += active
         if wave % _PROGRESS_WAVES == 0:

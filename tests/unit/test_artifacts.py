@@ -50,7 +50,8 @@ def test_weights_and_manifest_come_back() -> None:
     expected = seeded_network(ENGINE)
     assert all(map(torch.equal, network.state_dict().values(), expected.state_dict().values()))
     assert list(network.state_dict()) == list(expected.state_dict())
-    assert manifest == Manifest.of(ENGINE, FACTS)
+    assert manifest == Manifest.of(ENGINE, FACTS).model_copy(update={"period_ms": expected.period_ms})
+    assert network.period_ms == expected.period_ms
     assert not network.training
 
 

@@ -9,6 +9,7 @@ import torch
 
 from config.settings import EngineSettings, InputSettings, NetworkSettings
 from models.arithmetic import seeded_network
+from models.features import window_width
 from models.networks import NaiveNetwork, Network
 
 SHAPES = {
@@ -45,7 +46,7 @@ class Inputs:
 
         shape = network.shape
         self.features = draw(steps, rows, network.features)
-        self.windows = draw(steps, rows, len(network.targets), shape.context)
+        self.windows = draw(steps, rows, len(network.targets), window_width(shape))
         self.hidden = draw(rows, shape.layers, shape.hidden)
         self.cell = draw(rows, shape.layers, shape.hidden)
 

@@ -179,7 +179,7 @@ def test_highway_finds_the_linear_law(missing: float, bound: float) -> None:
     values[0] = 1
     data = prepare([Series("s", MINUTE_MS * (at + 1), values[:, None])], ENGINE)
     found = highway.fit(data, [Piece(0, 40, 400)], [held_out := Piece(0, 400, 490)])
-    assert tuple(found.lines.shape) == (1, 16, 6)
+    assert tuple(found.lines.shape) == (1, 24, 6)  # window, season, place
     assert torch.equal(highway.refit(data, [Piece(0, 40, 400)], found.penalties).lines, found.lines)
     targets = torch.from_numpy(data.targets[400:490, 0])
     errors = targets - torch.from_numpy(data.windows(held_out)[:, 0]) @ found.lines[0]

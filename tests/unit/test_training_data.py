@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,13 @@ ENGINE = EngineSettings(
     model=NetworkSettings(hidden=8, horizon=6, context=16, targets=("b",)),
 )
 MINUTE_MS = 60_000
+
+
+def seasonal(name: str, length: int, start_ms: int = 0, season: int = 12) -> Series:
+    """Channel b has a season of so many readings, channel a none."""
+    plain = series(name, length, start_ms=start_ms)
+    plain.values[:, 1] = 5 + 3 * np.sin(2 * np.pi * np.arange(length) / season) + 0.05 * plain.values[:, 1]
+    return plain
 
 
 def series(name: str, length: int, channels: int = 2, start_ms: int = 0) -> Series:
@@ -37,11 +46,12 @@ class Spy(Network):
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
-def served(one: Series) -> tuple[torch.Tensor, ...]:
+def served(one: Series, period_ms: int) -> tuple[torch.Tensor, ...]:
     """Features, windows and raw quantiles of each reading of a stream that is served alone."""
     network = Spy.of(ENGINE)
     network.seen = []
     network.load_state_dict(seeded_network(ENGINE).state_dict())
+    network.period_ms = period_ms
     forecaster = Forecaster(ENGINE, network, "spy")
     rows = np.zeros(1, forecaster.row_dtype)
     for i, (time_ms, values) in enumerate(zip(one.time_ms, one.values, strict=True)):
@@ -50,12 +60,14 @@ def served(one: Series) -> tuple[torch.Tensor, ...]:
     return tuple(torch.stack(column) for column in zip(*network.seen, strict=True))
 
 
-def test_training_equals_serving() -> None:
+@pytest.mark.parametrize(("make", "season"), [(series, 0), (seasonal, 12)])
+def test_training_equals_serving(make: Callable[..., Series], season: int) -> None:
     """Streams of different lengths, unrolled for training, get the inputs and outputs of the daemon's step after step."""
-    streams = [series("a", 40), series("long", 90), series("b", 33, start_ms=MINUTE_MS // 2)]
+    streams = [make("a", 40), make("long", 90), make("b", 33, start_ms=MINUTE_MS // 2)]
     data = prepare(streams, ENGINE)
+    assert data.period_ms == season * MINUTE_MS
     for piece, length in zip(data.pieces(), (90, 40, 33), strict=True):
-        features, windows, quantiles = served(next(one for one in streams if len(one.time_ms) == length))
+        features, windows, quantiles = served(next(one for one in streams if len(one.time_ms) == length), data.period_ms)
         inputs = torch.from_numpy(data.features[piece.first : piece.last])
         assert torch.equal(inputs, features)
         torch.testing.assert_close(torch.from_numpy(data.windows(piece)), windows, atol=1e-4, rtol=1e-5)
@@ -113,7 +125,7 @@ def test_a_missing_value_is_no_target_and_no_nan_among_the_inputs() -> None:
     data = prepare([one], ENGINE)
     assert np.isfinite(data.features).all()
     assert np.isfinite(data.windows(Piece(0, 0, 30))).all()
-    assert data.features[10, 4:6].tolist() == [0, 1]  # the masks
+    assert data.features[10, 8:10].tolist() == [0, 1]  # the masks
     assert np.isnan(data.targets[8, 0, 1])
     assert np.isfinite(data.targets[8, 0, [0, 2, 3, 4, 5]]).all()
     assert data.targets[10, 0, 0] * data.spread[10, 0] == pytest.approx(one.values[11, 1] - one.values[9, 1], rel=1e-5)
