@@ -80,10 +80,13 @@ def _settled(admin: KafkaAdminClient, transactional_id: str, timeout_s: float) -
             state = admin.describe_transactions([transactional_id])[transactional_id].state.value
         except kafka_errors.TransactionalIdNotFoundError:
             return
-        if state not in ENDING:
-            return
+        except kafka_errors.RetriableError as error:  # a new cluster has no coordinators, one that returns must load them
+            state = type(error).__name__
+        else:
+            if state not in ENDING:
+                return
         if time.monotonic() > deadline_s:
-            raise kafka_errors.KafkaTimeoutError(f"the transaction of {transactional_id} stays in state {state}")
+            raise kafka_errors.KafkaTimeoutError(f"the transaction of {transactional_id} cannot be judged: {state}")
         time.sleep(LOOK_AGAIN_S)
 
 
