@@ -118,6 +118,10 @@ class Committer:
         except BrokerError as error:
             raise _as_doubt(error) from error
 
+    def open_s(self) -> float:
+        """For how long a transaction has been open, 0 where none is."""
+        return 0.0 if self._began_s is None else time.monotonic() - self._began_s
+
     def _begun(self) -> Producer:
         """The transactional producer, in a transaction."""
         assert self._producer is not None, "connect comes before send and commit"

@@ -21,7 +21,6 @@ from daemon.metrics import Metrics
 from daemon.ownership import Ownership
 from daemon.pipeline import Outcome
 from daemon.records import Record
-from daemon.restore import Partition
 from daemon.stall import StallGuard
 
 #: How long an idle turn waits for records.
@@ -30,6 +29,8 @@ IDLE_POLL_MS = 200
 HANGING_AFTER = 3
 #: Records that are processed before what they caused is sent: the broker works on it while the next ones are processed.
 PART_RECORDS = 5000
+#: A transaction that was open for this share of its time-out while records are processed is committed in between.
+OPEN_SHARE = 0.25
 #: Two fencings within this time: another process has our identity for good.
 FENCED_TWICE_S = 60.0
 #: A partition with records to read that brings none for this long is stalled.
@@ -130,19 +131,28 @@ class Loop:
         Forecasts do not wait for a checkpoint, but those of a new epoch become visible with it.
         """
         times_ms: dict[int, list[int]] = {}  # of the readings, by partition
-        starting: list[Partition] = []
-        with self._dropping(lambda: {*times_ms, *(partition.number for partition in starting)}):
-            for number, outcome in self._process(polled.records):
-                times_ms.setdefault(number, []).extend(outcome.times_ms)
+        sent: set[int] = set()
+        for number, outcome in self._process(polled.records):
+            times_ms.setdefault(number, []).extend(outcome.times_ms)
+            sent.add(number)
+            with self._dropping(lambda: sent):
                 self._committer.send(number, outcome, self._own.topics)
-            starting = self._own.starting()
-            self._committer.commit(self._own.held, times_ms, starting, membership)
-            self._own.stagger(starting)
+            if self._committer.open_s() > self._kafka.transaction_timeout_ms / 1000 * OPEN_SHARE:
+                self._commit(sent, membership)
+                sent.clear()
+        self._commit(sent, membership)
         for number, times in times_ms.items():
             self._metrics.visible(polled.records[number], times)
         due = self._own.due()
         with self._dropping(lambda: {partition.number for partition in due}):
             self._committer.commit(self._own.held, (), due, membership)
+
+    def _commit(self, sent: set[int], membership: Membership) -> None:
+        """Make what was sent visible, with the epochs that begin."""
+        starting = self._own.starting()
+        with self._dropping(lambda: {*sent, *(partition.number for partition in starting)}):
+            self._committer.commit(self._own.held, sent, starting, membership)
+        self._own.stagger(starting)
 
     @contextmanager
     def _dropping(self, touched: Callable[[], set[int]]) -> Iterator[None]:
@@ -229,6 +239,7 @@ class Loop:
         if self._consumer is None:
             return
         try:
+            self._committer.connect()
             polled = self._consumer.poll(0)
             self._own.follow(polled, self._consumer)
             unsaved = self._own.unsaved()

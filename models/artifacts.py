@@ -68,7 +68,7 @@ class Manifest(_Facts):
     channels: tuple[str, ...]
     feature_count: int
     feature_version: int
-    period_ms: int = Field(0, ge=0, description="the season that rows keep a profile of, ms; 0: none")
+    period_ms: int = Field(0, ge=0, le=10**12, description="the season that rows keep a profile of, ms; 0: none")
     training: TrainingFacts = TrainingFacts()
 
     @classmethod

@@ -345,7 +345,8 @@ def _season_ahead(shape: FeatureShape, rows: np.ndarray, time_ms: np.ndarray) ->
     ahead = np.zeros((len(rows), len(shape.targets), len(leads)), np.float32)
     if not shape.period_ms:
         return ahead
-    seen = np.flatnonzero((time_ms - rows["season_start_ms"] >= shape.period_ms) & (rows["interval_ms"] > 0))
+    whole = (rows["period_ms"] == shape.period_ms) & (time_ms - rows["season_start_ms"] >= shape.period_ms)
+    seen = np.flatnonzero(whole & (rows["interval_ms"] > 0))
     now = time_ms[seen] % shape.period_ms * PHASES / shape.period_ms  # (n,)
     step = rows["interval_ms"][seen] * PHASES / shape.period_ms
     place = np.floor(now[:, None] + leads * step[:, None] + 0.5)  # (n, K)

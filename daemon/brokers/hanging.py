@@ -35,6 +35,7 @@ class _Open(NamedTuple):
     producer_epoch: int
     coordinator_epoch: int
     first_offset: int
+    last_sequence: int  # nothing was appended while it stays as it is
 
 
 def end_hanging(
@@ -120,6 +121,7 @@ def _held_open(admin: KafkaAdminClient, partitions: Iterable[TopicPartition]) ->
             each.producer_epoch,
             max(each.coordinator_epoch, 0),  # of the last marker; the leader refuses an older one
             each.current_transaction_start_offset,
+            each.last_sequence,
         )
         for partition, state in admin.describe_producers(partitions).items()
         for each in state.active_producers

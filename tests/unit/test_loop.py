@@ -101,6 +101,9 @@ class Committer:
     def send(self, *_: object) -> None:
         pass
 
+    def open_s(self) -> float:
+        return 0.0
+
     def commit(self, partitions: Mapping[int, Partition], *_: object) -> None:
         self.commits += 1
         if self.commits == 1:
