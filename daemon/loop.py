@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from config.settings import Settings
@@ -135,7 +135,7 @@ class Loop:
         for number, outcome in self._process(polled.records):
             times_ms.setdefault(number, []).extend(outcome.times_ms)
             sent.add(number)
-            with self._dropping(lambda: sent):
+            with self._dropping(sent):
                 self._committer.send(number, outcome, self._own.topics)
             if self._committer.open_s() > self._kafka.transaction_timeout_ms / 1000 * OPEN_SHARE:
                 self._commit(sent, membership)
@@ -144,23 +144,23 @@ class Loop:
         for number, times in times_ms.items():
             self._metrics.visible(polled.records[number], times)
         due = self._own.due()
-        with self._dropping(lambda: {partition.number for partition in due}):
+        with self._dropping({partition.number for partition in due}):
             self._committer.commit(self._own.held, (), due, membership)
 
     def _commit(self, sent: set[int], membership: Membership) -> None:
         """Make what was sent visible, with the epochs that begin."""
         starting = self._own.starting()
-        with self._dropping(lambda: {*sent, *(partition.number for partition in starting)}):
+        with self._dropping({*sent, *(partition.number for partition in starting)}):
             self._committer.commit(self._own.held, sent, starting, membership)
         self._own.stagger(starting)
 
     @contextmanager
-    def _dropping(self, touched: Callable[[], set[int]]) -> Iterator[None]:
+    def _dropping(self, touched: set[int]) -> Iterator[None]:
         """What a transaction in doubt touched is restored."""
         try:
             yield
         except BrokerError:
-            self._own.drop(touched())
+            self._own.drop(touched)
             raise
 
     def _process(self, records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[int, Outcome]]:

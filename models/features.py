@@ -307,7 +307,7 @@ def _move_season(shape: FeatureShape, rows: np.ndarray, values: np.ndarray, miss
 def _learn_window(shape: FeatureShape, rows: np.ndarray) -> None:
     """Run a new profile over the readings of the window, before the newest reading is in it."""
     times, valid = _window_times(rows)
-    window = rows["window"].astype(np.float64) + rows["anchor"][:, :, None]  # (B, C, W)
+    window = _window_values(rows)
     oldest = np.take_along_axis(times, np.argmax(valid, axis=1)[:, None], axis=1)[:, 0]
     rows["season_start_ms"] = np.where(rows["count"] > 0, oldest, rows["season_start_ms"])
     for i in range(window.shape[2]):
@@ -423,7 +423,7 @@ def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, 
         features: float32 (W, B, F). Times are counted back from the last reading by the stored gaps.
         valid: bool (W, B), False for the part of a young row's window that holds no reading.
     """
-    window = rows["window"].astype(np.float64) + rows["anchor"][:, :, None]  # (B, C, W)
+    window = _window_values(rows)
     length = window.shape[2]
     time_ms, valid = _window_times(rows)
     features = np.empty((length, len(rows), shape.features), np.float32)
@@ -433,6 +433,12 @@ def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, 
         season = _season_ahead(shape, rows, time_ms[:, i])
         features[i] = _features(shape, rows, values, previous, rows["missing"][:, :, i] > 0, gap_units, time_ms[:, i], season)
     return features, np.ascontiguousarray(valid.T)
+
+
+def _window_values(rows: np.ndarray) -> np.ndarray:
+    """The window's readings in sensor units, float64 (B, C, W)."""
+    values: np.ndarray = rows["window"].astype(np.float64) + rows["anchor"][:, :, None]
+    return values
 
 
 def _window_times(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

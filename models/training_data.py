@@ -171,9 +171,8 @@ def _observe(
         rows, at, none = table[:active], starts[:active] + wave, np.zeros(active, np.int64)
         seen = features.observe(shape, rows, Readings(values[at], time_ms[at], none, none, np.full(active, wave == 0)))
         last_value = np.broadcast_to(seen.newest[:, :, None, None], (active, t, model.horizon, len(model.levels)))
-        features.schedule(
-            shape, rows, last_value, last_value[..., 0], seen.newest
-        )  # what stands in for a missing value comes from here
+        # What stands in for a missing value comes from here.
+        features.schedule(shape, rows, last_value, last_value[..., 0], seen.newest)
         ahead = seen.windows[:, :, model.context :]
         for column, now in zip(into, (seen.features, seen.newest, seen.spread, rows["interval_ms"], ahead), strict=True):
             column[at] = now

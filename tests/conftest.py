@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Iterator
 
@@ -21,3 +22,13 @@ def own_logging() -> Iterator[None]:
     root.setLevel(before[0])
     ours.setLevel(before[1])
     logging.captureWarnings(False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes in one thread."""
+    torch = importlib.import_module("torch")  # takes seconds, which most tests need not wait for
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

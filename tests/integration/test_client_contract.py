@@ -595,6 +595,18 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker]:
         yield running
 
 
+def left_open(clients: Clients) -> tuple[KafkaPythonConsumer, Membership, KafkaPythonProducer]:
+    """A joined member and a producer whose open transaction has one acknowledged record."""
+    clients.create()
+    consumer = clients.consumer()
+    membership = joined(consumer)
+    producer = clients.transactional()
+    producer.begin()
+    producer.send(clients.topic, 0, None, b"lost")
+    producer.flush()
+    return consumer, membership, producer
+
+
 def taken_over(clients: Clients, identity: str) -> KafkaPythonProducer:
     """A producer that takes a transactional id as the daemon does: what the broker has lost is ended before and after."""
     admin = clients.broker(call_timeout_s=12.0).admin()
@@ -615,14 +627,8 @@ def test_h10_markers_that_a_returning_broker_skipped_are_written(mortal: DevBrok
         request_timeout_ms=1000,
         call_timeout_s=2.0,
     )
-    clients.create()
-    consumer = clients.consumer()
-    membership = joined(consumer)
-    producer = clients.transactional()
+    consumer, membership, producer = left_open(clients)
     identity = producer._producer.config["transactional_id"]
-    producer.begin()
-    producer.send(clients.topic, 0, None, b"lost")
-    producer.flush()
     pending = {TopicPartition(clients.topic, 0): OffsetAndMetadata(9, "", -1)}
     producer._producer.send_offsets_to_transaction(pending, membership.token)
     mortal.kill()
@@ -675,14 +681,8 @@ def test_h10_group_is_found_on_the_offsets_topic(text: str, hashed: int) -> None
 def test_h4_commit_without_a_broker_is_doubt_in_time(mortal: DevBroker, unique: Unique) -> None:
     """Every call ends within its time-out when the broker is gone, close at once; the replacement finds all of it or nothing."""
     clients = Clients(mortal.bootstrap, unique, call_timeout_s=3.0)
-    clients.create()
-    consumer = clients.consumer()
-    membership = joined(consumer)
-    producer = clients.transactional()
+    consumer, membership, producer = left_open(clients)
     identity = producer._producer.config["transactional_id"]
-    producer.begin()
-    producer.send(clients.topic, 0, None, b"lost")
-    producer.flush()
     mortal.kill()
     with within(3.5), pytest.raises(Doubt, match="no answer in"):
         producer.commit({0: Committed(1, "")}, membership)

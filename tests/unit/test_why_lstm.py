@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from statistics import mean
 
 import pytest
@@ -14,13 +13,7 @@ from benchmarks.why_lstm import clip, gradient_norms, half_distance, learn_level
 ALWAYS_HALF = 1 / 12  # the mean squared error of whoever answers 1/2 to a level between 0 and 1
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small products gain nothing from threads, and a loaded machine loses much."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # small products gain nothing from more, a loaded machine loses much
 
 
 @pytest.mark.parametrize(("weight", "output"), [(0.99, 4.36073e-5), (1.0, 1.0), (1.01, 20751.6)])
