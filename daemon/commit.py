@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from config.settings import Settings
 from daemon import blocks, codec, logs
 from daemon.blocks import MARK_KEY, Mark
-from daemon.brokers.port import Broker, Membership, Producer
+from daemon.brokers.port import Admin, Broker, LastCommit, Membership, Producer
 from daemon.errors import BrokerError, Doubt, FatalBrokerError
 from daemon.metrics import Metrics
 from daemon.pipeline import Outcome
 from daemon.records import Committed
 from daemon.restore import Partition
 from daemon.topics import Topics
-
-#: A commit that took longer may have outlived a broker, which then may not have made it visible everywhere.
-SLOW_COMMIT_S = 2.0
 
 log = logs.get("commit")
 
@@ -38,19 +36,25 @@ class Committer:
         self._transactional_id = f"{settings.kafka.group_id}-{instance}"
         self._producer: Producer | None = None  # transactional
         self._sender: Producer | None = None  # at least once: forecasts and dead letters
+        self._last_commit: LastCommit | None = None  # of the producer before
         self._began_s: float | None = None  # when the open transaction began, monotonic
 
     def connect(self) -> None:
         """Make what is missing; fences whatever an earlier producer of ours still tries, and aborts what it left open."""
+        if self._producer is not None and not self._producer.alive():
+            log.info("producer replaced: it lost a broker between two transactions")
+            self._close(self._producer)
+            self._producer = None
         if self._producer is None:
-            self.end_hanging()
-            producer = self._broker.producer(self._transactional_id)
-            try:
-                self.end_hanging()  # taking the id ended a transaction; its markers may be missing too
-            except BrokerError:
-                producer.close()
-                raise
-            self._producer = producer
+            with self._admin() as admin:
+                self._end_hanging(admin)
+                producer = self._broker.producer(self._transactional_id)
+                try:
+                    self._end_hanging(admin)  # taking the id ended a transaction; its markers may be missing too
+                except BrokerError:
+                    producer.close()
+                    raise
+            self._producer, self._last_commit = producer, None
         if self._sender is None and not self._exactly_once:
             self._sender = self._broker.producer(None)
 
@@ -58,16 +62,28 @@ class Committer:
         """End transactions on our topics that the broker has lost (H10), whoever began them.
 
         Raises:
-            OperatorError: There is one, and we may not end it. Where we may not even look, that is only said.
+            OperatorError: There is one, and we may not end it. Where we cannot even look, that is only said.
         """
-        admin = self._broker.admin()
         try:
-            topics = [self._settings.topic(name) for name in ("forecasts", "state", "epochs", "dead_letters")]
-            for ended in admin.end_hanging(topics, self._transactional_id):
+            with self._admin() as admin:
+                self._end_hanging(admin)
+        except BrokerError as error:
+            log.warning("hanging transactions cannot be looked for", reason=str(error))
+
+    def _end_hanging(self, admin: Admin) -> None:
+        topics = [self._settings.topic(name) for name in ("forecasts", "state", "epochs", "dead_letters")]
+        try:
+            for ended in admin.end_hanging(topics, self._transactional_id, self._last_commit):
                 self._metrics.hanging_transactions.inc()
                 log.warning("transaction ended that the broker had lost", **ended._asdict())
         except FatalBrokerError as error:
             log.warning("hanging transactions cannot be looked for", reason=str(error))
+
+    @contextmanager
+    def _admin(self) -> Iterator[Admin]:
+        admin = self._broker.admin()
+        try:
+            yield admin
         finally:
             admin.close()
 
@@ -75,9 +91,13 @@ class Committer:
         """Close the producers; `connect` makes new ones."""
         for producer in (self._producer, self._sender):
             if producer is not None:
-                producer.close()
+                self._close(producer)
         self._producer = self._sender = None
         self._began_s = None
+
+    def _close(self, producer: Producer) -> None:
+        self._last_commit = producer.last_commit or self._last_commit
+        producer.close()
 
     def send(self, number: int, outcome: Outcome, topics: Topics) -> None:
         """Hand over what records of a partition caused while the next ones are processed; `commit` makes it visible.
@@ -143,10 +163,7 @@ class Committer:
         }
         log.debug("committing")
         with self._metrics.stage("commit"):
-            started_s = time.monotonic()
             producer.commit(offsets, membership)
-            if time.monotonic() - started_s > SLOW_COMMIT_S:
-                self.end_hanging()
         assert self._began_s is not None
         self._metrics.transaction_open_seconds.observe(time.monotonic() - self._began_s)
         self._began_s = None

@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import AbortTransactionSpec
 from kafka.protocol.producer.transaction import WriteTxnMarkersRequest
 
-from daemon.brokers.port import EndedTransaction
+from daemon.brokers.port import EndedTransaction, LastCommit
 from daemon.errors import OperatorError
 
 OFFSETS_TOPIC = "__consumer_offsets"
@@ -39,17 +39,24 @@ class _Open(NamedTuple):
 
 
 def end_hanging(
-    admin: KafkaAdminClient, topics: Iterable[str], group_id: str, transactional_id: str, timeout_s: float
+    admin: KafkaAdminClient,
+    topics: Iterable[str],
+    group_id: str,
+    transactional_id: str,
+    last: LastCommit | None,
+    timeout_s: float,
 ) -> list[EndedTransaction]:
     """Write the missing markers on these topics and on the group's offsets.
 
     A transaction hangs where a partition held it open before and after its coordinator said that it has ended: a live one is
-    added at the coordinator before its first record. What no coordinator lists is left alone.
+    added at the coordinator before its first record. What no coordinator lists is left alone. And what is of a commit that was
+    answered hangs, whatever else the producer began since.
 
     Args:
         topics: Absent ones are passed over.
         transactional_id: Its coordinator must have answered, and its transaction must not be ending, before anything is judged:
             whether it was committed is known only until the id is taken anew.
+        last: The newest answered commit of the producer that had the id, where it is known.
         timeout_s: For that answer.
 
     Raises:
@@ -57,7 +64,7 @@ def end_hanging(
         KafkaError: The client's, untranslated.
     """
     _settled(admin, transactional_id, timeout_s)
-    partitions = _partitions(admin, topics, group_id)
+    partitions = _partitions(admin, topics, group_id, last)
     held = _held_open(admin, partitions)
     if not held:
         return []
@@ -67,11 +74,20 @@ def end_hanging(
     still = set(_held_open(admin, {each.partition for each in held}))
     ended = []
     for each in held:
-        committed = ENDED.get(states.get(each.producer_id, ""))
+        committed = True if _of_commit(each, last) else ENDED.get(states.get(each.producer_id, ""))
         if committed is not None and each in still:
             _end(admin, each, committed)
             ended.append(EndedTransaction(each.partition.topic, each.partition.partition, each.first_offset, committed))
     return ended
+
+
+def _of_commit(held: _Open, last: LastCommit | None) -> bool:
+    """Whether all that a partition holds open was committed."""
+    if last is None or held.producer_id != last.producer_id:
+        return False
+    if held.partition.topic == OFFSETS_TOPIC:
+        return not last.offsets_since
+    return held.last_sequence == last.sequences.get(tuple(held.partition))
 
 
 def _settled(admin: KafkaAdminClient, transactional_id: str, timeout_s: float) -> None:
@@ -91,15 +107,20 @@ def _settled(admin: KafkaAdminClient, transactional_id: str, timeout_s: float) -
         time.sleep(LOOK_AGAIN_S)
 
 
-def _partitions(admin: KafkaAdminClient, topics: Iterable[str], group_id: str) -> set[TopicPartition]:
-    found: Mapping[str, int] = {
-        each["name"]: len(each["partitions"])
+def _partitions(admin: KafkaAdminClient, topics: Iterable[str], group_id: str, last: LastCommit | None) -> set[TopicPartition]:
+    """Where to look. A partition without leader is waited for, unless it is known that nothing of ours is in it."""
+    found: Mapping[str, Mapping[int, int]] = {  # leaders
+        each["name"]: {one["partition_index"]: one["leader_id"] for one in each["partitions"]}
         for each in admin.describe_topics([*topics, OFFSETS_TOPIC])
         if not each["error_code"]
     }
-    wanted = {TopicPartition(name, number) for name, count in found.items() if name != OFFSETS_TOPIC for number in range(count)}
-    if OFFSETS_TOPIC in found:
-        wanted.add(TopicPartition(OFFSETS_TOPIC, java_hash(group_id) % found[OFFSETS_TOPIC]))
+    wanted = set()
+    for name, leaders in found.items():
+        for number in [java_hash(group_id) % len(leaders)] if name == OFFSETS_TOPIC else leaders:
+            if leaders[number] >= 0:
+                wanted.add(TopicPartition(name, number))
+            elif last is None or name == OFFSETS_TOPIC or (name, number) in last.sequences:
+                raise kafka_errors.LeaderNotAvailableError(f"{name}[{number}] has no leader")
     return wanted
 
 

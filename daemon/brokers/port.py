@@ -58,13 +58,25 @@ class Consumer(Protocol):
     def close(self) -> None: ...
 
 
+class LastCommit(NamedTuple):
+    """What a producer knows of its newest answered commit: a partition whose newest record is of it holds nothing newer open."""
+
+    producer_id: int
+    sequences: Mapping[tuple[str, int], int]  # of the last record, by (topic, partition)
+    offsets_since: bool  # whether a later transaction sent offsets
+
+
 class Producer(Protocol):
     """A producer, transactional where it was made with a transactional id.
 
     Untransacted: `send` then `flush`. Transacted: `begin`, `send`..., then `commit`; or `abort`.
-    After any raised error the producer is dead: `close` it and make another.
+    After any raised error the producer is dead, a transacted one also when it loses a broker, before it could write to one that
+    came back (H10): `close` it and make another.
     """
 
+    last_commit: LastCommit | None  # of those that were answered
+
+    def alive(self) -> bool: ...
     def begin(self) -> None: ...
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None: ...
     def flush(self) -> None: ...  # every sent record acknowledged, or raises Doubt
@@ -115,7 +127,9 @@ class Admin(Protocol):
     def describe(self, names: Sequence[str]) -> dict[str, TopicState]: ...  # absent names are absent
     def create(self, specs: Sequence[TopicSpec]) -> None: ...  # an existing one is fine
     def grow(self, name: str, partitions: int) -> None: ...
-    def end_hanging(self, topics: Sequence[str], transactional_id: str) -> Sequence[EndedTransaction]: ...
+    def end_hanging(
+        self, topics: Sequence[str], transactional_id: str, last: LastCommit | None = None
+    ) -> Sequence[EndedTransaction]: ...
     def close(self) -> None: ...
 
 
