@@ -38,6 +38,7 @@ class Committer:
         self._sender: Producer | None = None  # at least once: forecasts and dead letters
         self._last_commit: LastCommit | None = None  # of the producer before
         self._began_s: float | None = None  # when the open transaction began, monotonic
+        self._marks: dict[int, Mark] = {}  # of the checkpoints in the open transaction, by partition
 
     def connect(self) -> None:
         """Make what is missing; fences whatever an earlier producer of ours still tries, and aborts what it left open."""
@@ -94,10 +95,26 @@ class Committer:
                 self._close(producer)
         self._producer = self._sender = None
         self._began_s = None
+        self._marks = {}
 
     def _close(self, producer: Producer) -> None:
         self._last_commit = producer.last_commit or self._last_commit
         producer.close()
+
+    def checkpoint(self, partitions: Sequence[Partition]) -> None:
+        """Hand over partitions' changed blocks, epochs that start and marks, as of what they have processed so far.
+
+        Before a turn's records, so that the broker takes in the blocks while those are processed.
+
+        Raises:
+            Doubt: As `commit`.
+        """
+        try:
+            for partition in partitions:
+                with self._metrics.stage("send"):
+                    self._marks[partition.number] = self._checkpoint(self._begun(), partition)
+        except BrokerError as error:
+            raise _as_doubt(error) from error
 
     def send(self, number: int, outcome: Outcome, topics: Topics) -> None:
         """Hand over what records of a partition caused while the next ones are processed; `commit` makes it visible.
@@ -113,15 +130,12 @@ class Committer:
         except BrokerError as error:
             raise _as_doubt(error) from error
 
-    def commit(
-        self, partitions: Mapping[int, Partition], processed: Iterable[int], due: Sequence[Partition], membership: Membership
-    ) -> None:
-        """Make what was sent visible and checkpoint the due partitions.
+    def commit(self, partitions: Mapping[int, Partition], processed: Iterable[int], membership: Membership) -> None:
+        """Make visible what was handed over, checkpoints and all.
 
         Args:
             partitions: All that are held, by number.
             processed: Those whose records of this turn were processed; their offsets are committed with what they caused.
-            due: Partitions to checkpoint.
             membership: Of the poll that brought the records.
 
         Raises:
@@ -132,9 +146,9 @@ class Committer:
                 with self._metrics.stage("send"):
                     self._sender.flush()
                 processed = ()
-            touched = [partitions[number] for number in sorted({*processed, *(partition.number for partition in due)})]
+            touched = [partitions[number] for number in sorted({*processed, *self._marks})]
             if touched:
-                self._transact(touched, due, membership)
+                self._transact(touched, membership)
         except BrokerError as error:
             raise _as_doubt(error) from error
 
@@ -151,16 +165,9 @@ class Committer:
             log.debug("sending")
         return self._producer
 
-    def _transact(self, touched: Sequence[Partition], due: Sequence[Partition], membership: Membership) -> None:
+    def _transact(self, touched: Sequence[Partition], membership: Membership) -> None:
         producer = self._begun()
-        with self._metrics.stage("send"):
-            marks = {partition.number: self._checkpoint(producer, partition) for partition in due}
-        offsets = {
-            partition.number: Committed(
-                partition.pipeline.next_offset, blocks.mark_metadata(marks.get(partition.number, partition.mark))
-            )
-            for partition in touched
-        }
+        offsets = {partition.number: self._offset(partition) for partition in touched}
         log.debug("committing")
         with self._metrics.stage("commit"):
             producer.commit(offsets, membership)
@@ -168,9 +175,14 @@ class Committer:
         self._metrics.transaction_open_seconds.observe(time.monotonic() - self._began_s)
         self._began_s = None
         for partition in touched:
-            self._committed(partition, offsets[partition.number], marks.get(partition.number))
+            self._committed(partition, offsets[partition.number], self._marks.pop(partition.number, None))
         self._metrics.committed(offsets)
         log.debug("committed", offsets=offsets, generation=membership.generation)
+
+    def _offset(self, partition: Partition) -> Committed:
+        """Behind what was processed; at least once, where the mark is: what came since may not have been written."""
+        mark = self._marks.get(partition.number, partition.mark)
+        return Committed(partition.pipeline.next_offset if self._exactly_once else mark.offset, blocks.mark_metadata(mark))
 
     def _send(self, producer: Producer, number: int, outcome: Outcome, topics: Topics) -> None:
         topic, dead_topic = self._settings.topic("forecasts"), self._settings.topic("dead_letters")
@@ -181,7 +193,10 @@ class Committer:
             producer.send(dead_topic, 0, message.key, message.value, message.headers)
 
     def _checkpoint(self, producer: Producer, partition: Partition) -> Mark:
-        """Send a partition's changed blocks, the epoch that starts with it, and last its mark."""
+        """Send a partition's changed blocks, the epoch that starts with it, and last its mark.
+
+        They count as saved from here on: where the transaction fails, the partition is dropped and restored.
+        """
         pipeline, number, topic = partition.pipeline, partition.number, self._settings.topic("state")
         started_s = time.monotonic()
         dirty = pipeline.table.dirty_blocks()
@@ -198,6 +213,9 @@ class Committer:
             partition.mark.sequence + 1, pipeline.next_offset, pipeline.epoch.first_offset, pipeline.born, len(pipeline.table)
         )
         producer.send(topic, number, MARK_KEY, blocks.encode_mark(mark))
+        pipeline.table.clean()
+        partition.readings_since = 0
+        partition.checkpoint_due_s = time.monotonic() + self._settings.state.checkpoint_interval_s
         self._metrics.checkpoint(number, len(dirty), sent_bytes, time.monotonic() - started_s)
         log.debug("checkpoint sent", partition=number, sequence=mark.sequence, offset=mark.offset, blocks=len(dirty))
         return mark
@@ -220,9 +238,6 @@ class Committer:
             log.info("epoch started", partition=partition.number, first_offset=first_offset, model_version=version)
         partition.mark = mark
         partition.started, partition.stale_epochs, partition.stale_blocks = None, (), ()
-        partition.readings_since = 0
-        partition.checkpoint_due_s = time.monotonic() + self._settings.state.checkpoint_interval_s
-        partition.pipeline.table.clean()
 
 
 def _as_doubt(error: BrokerError) -> BrokerError:

@@ -126,12 +126,13 @@ class Loop:
         return polled
 
     def _work(self, polled: Polled, membership: Membership) -> None:
-        """Process what was polled, send as it comes, commit; then checkpoint the partition that is due.
-
-        Forecasts do not wait for a checkpoint, but those of a new epoch become visible with it.
-        """
+        """Checkpoint the partition that is due, as it is before this turn; process what was polled, send as it comes, commit."""
         times_ms: dict[int, list[int]] = {}  # of the readings, by partition
-        sent: set[int] = set()
+        starting = self._own.starting()
+        due = starting or self._own.due()
+        sent = {partition.number for partition in due}
+        with self._dropping(sent):
+            self._committer.checkpoint(due)
         for number, outcome in self._process(polled.records):
             times_ms.setdefault(number, []).extend(outcome.times_ms)
             sent.add(number)
@@ -139,20 +140,15 @@ class Loop:
                 self._committer.send(number, outcome, self._own.topics)
             if self._committer.open_s() > self._kafka.transaction_timeout_ms / 1000 * OPEN_SHARE:
                 self._commit(sent, membership)
-                sent.clear()
+                sent = set()
         self._commit(sent, membership)
+        self._own.stagger(starting)
         for number, times in times_ms.items():
             self._metrics.visible(polled.records[number], times)
-        due = self._own.due()
-        with self._dropping({partition.number for partition in due}):
-            self._committer.commit(self._own.held, (), due, membership)
 
     def _commit(self, sent: set[int], membership: Membership) -> None:
-        """Make what was sent visible, with the epochs that begin."""
-        starting = self._own.starting()
-        with self._dropping({*sent, *(partition.number for partition in starting)}):
-            self._committer.commit(self._own.held, sent, starting, membership)
-        self._own.stagger(starting)
+        with self._dropping(sent):
+            self._committer.commit(self._own.held, sent, membership)
 
     @contextmanager
     def _dropping(self, touched: set[int]) -> Iterator[None]:
@@ -244,7 +240,8 @@ class Loop:
             self._own.follow(polled, self._consumer)
             unsaved = self._own.unsaved()
             if polled.membership is not None and unsaved:
-                self._committer.commit(self._own.held, (), unsaved, polled.membership)
+                self._committer.checkpoint(unsaved)
+                self._committer.commit(self._own.held, (), polled.membership)
                 log.info("drained", partitions=",".join(str(partition.number) for partition in unsaved))
         except BrokerError as error:
             log.warning("last checkpoint not committed: the next owner catches up", reason=str(error))

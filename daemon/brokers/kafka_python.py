@@ -161,11 +161,13 @@ def _translating(doing: str, otherwise: type[BrokerError] | None = None) -> Iter
         raise _translated(error, doing, otherwise) from error
 
 
-def _connect(make: Callable[..., Any], options: ClientOptions, lost: Callable[[int | str], None] | None = None, **settings: Any) -> Any:
+def _connect(
+    make: Callable[..., Any], options: ClientOptions, lost: Callable[[int | str], None] | None = None, **settings: Any
+) -> Any:
     """Make a client; one whose bootstrap fails would leave its I/O thread dialling for ever.
 
     Args:
-        lost: Called in the I/O thread with the client's name of a broker when a connection breaks, before another one is made.
+        lost: Called in the I/O thread with the name of a broker when a connection breaks, before another one is made.
     """
     made: list[KafkaNetClient] = []
 
