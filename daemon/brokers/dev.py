@@ -301,6 +301,7 @@ def java_command(heap_mib: int) -> list[str]:
         str(JAVA),
         f"-Xmx{heap_mib}m",
         "-XX:+UseSerialGC",
+        "-XX:+PerfDisableSharedMem",  # or a pause waits for the disk, whose queue the topics fill: 200 ms and more
         "--sun-misc-unsafe-memory-access=allow",
         f"{simple_log}.defaultLogLevel=warn",
         f"{simple_log}.log.kafka.server.KafkaRaftServer=info",

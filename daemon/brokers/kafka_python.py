@@ -30,7 +30,7 @@ from kafka.structs import MemberState, OffsetAndMetadata
 
 from daemon.brokers.hanging import end_hanging
 from daemon.brokers.port import EndedTransaction, LastCommit, Membership, Polled, TopicSpec, TopicState
-from daemon.brokers.record_format import decode_records, encode_records
+from daemon.brokers.record_format import append_records, decode_records
 from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Pending, Unreachable
 from daemon.records import Committed, Headers, Message, Record
 
@@ -47,6 +47,8 @@ CLOSE_WAIT_S = 1.0
 #: Bytes of one batch: below Kafka's default for `max.message.bytes`, which every topic takes (`daemon.topics`). The client has
 #: one batch of a partition on its way at a time, so that a checkpoint of 10 MB takes half as long as with 256 KiB.
 BATCH_BYTES = 900 << 10
+#: Of a producer's socket: a batch goes out in few steps (a checkpoint of 10 MB in three quarters of the time).
+SEND_BUFFER_BYTES = 4 << 20
 #: Lengths, deltas and counts of a record in a batch, at most; a header's lengths, at most.
 RECORD_BYTES, HEADER_BYTES = 25, 10
 #: A flush overtakes it; without it the sender thread wakes for single records (43 us against 50 us a record).
@@ -608,6 +610,7 @@ class KafkaPythonProducer:
             max_block_ms=int(options.call_timeout_s * 1000),
             max_request_size=options.max_request_size,
             batch_size=BATCH_BYTES,
+            send_buffer_bytes=SEND_BUFFER_BYTES,
             linger_ms=LINGER_MS,
             allow_auto_create_topics=False,
             metrics_enabled=False,
@@ -775,7 +778,7 @@ def _batch(where: TopicPartition, messages: Sequence[Message]) -> ProducerBatch:
     """The client's own batch around records that are encoded here, full and ready to be sent."""
     records = memory_records.MemoryRecordsBuilder(2, 0, 1)
     builder = records._builder
-    builder._buffer += encode_records(messages)
+    append_records(builder._buffer, messages)
     builder._first_timestamp = builder._max_timestamp = int(time.time() * 1000)
     builder._num_records = records._next_offset = len(messages)
     builder._last_offset = len(messages) - 1

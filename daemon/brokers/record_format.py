@@ -38,22 +38,21 @@ def _length(number: int) -> bytes:
     return _VARINTS[number] if number < len(_VARINTS) else varint(number)
 
 
-def encode_records(messages: Iterable[Message]) -> bytearray:
-    """The records of one batch, offset deltas 0, 1, ...; all at the batch's own timestamp."""
-    body = bytearray()
+def append_records(body: bytearray, messages: Iterable[Message]) -> None:
+    """Append the records of one batch, offset deltas 0, 1, ...; all at the batch's own timestamp."""
     for offset, (key, value, headers) in enumerate(messages):
         record = b"".join(
             (
                 b"\x00\x00",  # attributes, timestamp delta
                 _length(offset),
                 _NULL if key is None else _length(len(key)) + key,
-                _NULL if value is None else _length(len(value)) + value,
+                _NULL if value is None else _length(len(value)),
+                value or b"",
                 _headers(headers),
             )
         )
         body += _length(len(record))
         body += record
-    return body
 
 
 def _headers(headers: Headers) -> bytes:
