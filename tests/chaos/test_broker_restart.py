@@ -26,6 +26,8 @@ from tests.load import Load
 
 PARTITIONS = 2
 RECORDS_PER_S = 200
+#: Of the stops that come again and again, this share is clean: then the broker's last answers are the dangerous ones.
+CLEAN_STOPS = 0.7
 #: Longer than a transaction may last: the broker comes back with one to abort, while its partitions have no leader (H10).
 LONG_OUTAGE_S = 11.0
 SETTINGS = {
@@ -97,4 +99,37 @@ def test_the_broker_comes_and_goes(own_broker: DevBroker, tmp_path: Path) -> Non
     print(f"{2 + freezes} outages, {doubts} transactions in doubt, {outage.restarts} restarts by exit 75; {took_s:.0f} s")
     assert doubts > 0, "no outage left a transaction in doubt"
     assert outage.restarts == 0, "the daemon comes through by itself"
+    assert_exactly_once(topics, found, seen, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_the_broker_stops_at_any_moment_of_a_commit(own_broker: DevBroker, tmp_path: Path) -> None:
+    """Clean stops and kills under load, again and again: what was answered as committed stays committed (H10)."""
+    seed = chaos_seed()
+    rng = random.Random(seed)
+    topics = Topics.create(own_broker.bootstrap, "stops", PARTITIONS)
+    daemon = Daemon(topics, tmp_path, "a", SETTINGS)
+    outage = Outage(daemon)
+    stops = max(5, chaos_kills() // 2)
+    with running(daemon):
+        daemon.start().wait_for("epoch started", count=PARTITIONS)
+        reader = Reader(topics)
+        feeder = Feeder(topics, Load(seed, PARTITIONS, streams=48), RECORDS_PER_S)
+        for _ in range(stops):
+            outage.wait_works()
+            time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.3)]))
+            own_broker.restart(kill=rng.random() > CLEAN_STOPS)
+        outage.wait_works()
+        feeder.stop()
+        topics.wait_committed()
+        assert daemon.stop() == 0, daemon.life.tail()
+        found = collect(topics)
+        seen = reader.stop(len(found.forecasts))
+    told = daemon.life.named
+    doubts, lost = len(told("transaction in doubt")), len(told("transaction ended that the broker had lost"))
+    replaced = len(told("producer replaced: it lost a broker between two transactions"))
+    print(f"{stops} stops, {doubts} transactions in doubt, {replaced} producers replaced, {lost} transactions lost by the broker")
+    assert outage.restarts == 0, "the daemon comes through by itself"
+    assert doubts + replaced >= stops, "a producer outlived its broker"
     assert_exactly_once(topics, found, seen, tmp_path)
