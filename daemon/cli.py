@@ -134,6 +134,58 @@ def _state_show(settings: Settings, options: argparse.Namespace) -> int:
     return state.show(settings, options.stream, options.partition, print)
 
 
+def _models(call: Callable[[Settings, argparse.Namespace], int]) -> Command:
+    """A command whose weights may be unusable."""
+
+    def command(settings: Settings, options: argparse.Namespace) -> int:
+        with _weights_errors():
+            return call(settings, options)
+
+    return command
+
+
+@_models
+def _models_list(settings: Settings, _options: argparse.Namespace) -> int:
+    from daemon import versions
+
+    return versions.list_versions(settings, print)
+
+
+@_models
+def _models_show(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import versions
+
+    return versions.show(settings, options.version, print)
+
+
+@_models
+def _models_promote(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import versions
+
+    return versions.promote(settings, options.version, print)
+
+
+@_models
+def _models_rollback(settings: Settings, _options: argparse.Namespace) -> int:
+    from daemon import versions
+
+    return versions.rollback(settings, print)
+
+
+@_models
+def _models_import(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import versions
+
+    return versions.import_file(settings, options.file, options.promote, print)
+
+
+@_models
+def _models_export(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import versions
+
+    return versions.export(settings, options.version, options.out, print)
+
+
 def _config_show(settings: Settings, options: argparse.Namespace) -> int:
     print(toml.defaults() if options.defaults else toml.effective(settings), end="")
     return 0
@@ -185,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_record(commands)
     _add_state(_group(commands, "state", "the streams' state as it would be restored"))
+    _add_models(_group(commands, "models", "model versions, and the one in force"))
     _add_broker(_group(commands, "broker", "a real one-node Kafka on this machine, for development"))
     _add_config(_group(commands, "config", "the settings"))
     return parser
@@ -256,6 +309,20 @@ def _add_state(state: _Commands[argparse.ArgumentParser]) -> None:
     show = _command(state, "show", _state_show, "a stream's row as JSON")
     show.add_argument("stream", help="stream id")
     show.add_argument("--partition", type=_whole, help="this partition alone")
+
+
+def _add_models(models: _Commands[argparse.ArgumentParser]) -> None:
+    _command(models, "list", _models_list, "a line for every version")
+    show = _command(models, "show", _models_show, "a version's manifest as JSON")
+    promote = _command(models, "promote", _models_promote, "put a version in force, without a restart")
+    export = _command(models, "export", _models_export, "write a version to a file")
+    for parser in (show, promote, export):
+        parser.add_argument("version", help="as `recurd models list` shows it; promote also takes naive")
+    export.add_argument("--out", type=Path, required=True, metavar="WEIGHTS", help="safetensors file to write")
+    _command(models, "rollback", _models_rollback, "put the version in force that forecast before this one")
+    imported = _command(models, "import", _models_import, "publish a weights file")
+    imported.add_argument("file", type=Path, metavar="WEIGHTS", help="safetensors file, as `recurd train` writes it")
+    imported.add_argument("--promote", action="store_true", help="and put it in force")
 
 
 def _add_broker(broker: _Commands[argparse.ArgumentParser]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from daemon.epochs import Epoch
 from daemon.errors import StateError
@@ -14,10 +14,10 @@ from models.networks import NaiveNetwork, Network
 
 
 class Engines:
-    """Makes engines from epochs; `weights` maps model versions to artifact bytes and may grow."""
+    """Makes engines from epochs; `artifact` gives the bytes of a model version, or None."""
 
-    def __init__(self, weights: Mapping[str, bytes]) -> None:
-        self._weights = weights
+    def __init__(self, artifact: Callable[[str], bytes | None]) -> None:
+        self._artifact = artifact
         self._made: dict[tuple[str, str], Engine] = {}
 
     def __call__(self, epoch: Epoch) -> Engine:
@@ -37,9 +37,10 @@ class Engines:
     def _network(self, epoch: Epoch) -> Network | NaiveNetwork:
         if epoch.model_version == NAIVE:
             return NaiveNetwork(epoch.engine)
-        if epoch.model_version not in self._weights:
+        data = self._artifact(epoch.model_version)
+        if data is None:
             raise StateError(
                 f"the weights of model version {epoch.model_version}, which partition {epoch.partition} used from offset "
                 f"{epoch.first_offset} on, are not here: give the weights file, or restore the models topic."
             )
-        return artifacts.load(self._weights[epoch.model_version], epoch.engine)[0]
+        return artifacts.load(data, epoch.engine)[0]

@@ -1,7 +1,7 @@
 """The loop: poll, run the partitions' pipelines, commit. Single-threaded; other threads only hand values over.
 
-A turn ends with at most one transaction and none is open across a poll. On any doubt the producers are replaced and the touched
-partitions are dropped and restored from what is committed: state in memory is never patched.
+A turn ends with at most one open transaction, which it commits: none is open across a poll. On any doubt the producers are
+replaced and the touched partitions are dropped and restored from what is committed: state in memory is never patched.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ class Loop:
         polled = self._poll(consumer)
         self._own.follow(polled, consumer)
         if polled.membership is not None:
+            self._committer.connect()  # a broker may have been lost while it waited
             self._work(polled, polled.membership)
         self._own.restore(consumer)
         self._end_hanging()
@@ -126,29 +127,31 @@ class Loop:
         return polled
 
     def _work(self, polled: Polled, membership: Membership) -> None:
-        """Checkpoint the partition that is due, as it is before this turn; process what was polled, send as it comes, commit."""
+        """Checkpoint what is due, as it is before this turn's readings; process them, send as they come, commit."""
         times_ms: dict[int, list[int]] = {}  # of the readings, by partition
+        fresh = self._catch_up(polled.records)
+        self._own.swap()
         starting = self._own.starting()
         due = starting or self._own.due()
-        sent = {partition.number for partition in due}
-        with self._dropping(sent):
+        touched = {partition.number for partition in due}  # by the open transaction
+        with self._dropping(touched):
             self._committer.checkpoint(due)
-        for number, outcome in self._process(polled.records):
+        for number, outcome in self._process(fresh):
             times_ms.setdefault(number, []).extend(outcome.times_ms)
-            sent.add(number)
-            with self._dropping(sent):
+            touched.add(number)
+            with self._dropping(touched):
                 self._committer.send(number, outcome, self._own.topics)
             if self._committer.open_s() > self._kafka.transaction_timeout_ms / 1000 * OPEN_SHARE:
-                self._commit(sent, membership)
-                sent = set()
-        self._commit(sent, membership)
+                self._commit(touched, membership)
+                touched = set()
+        self._commit(touched, membership)
         self._own.stagger(starting)
         for number, times in times_ms.items():
             self._metrics.visible(polled.records[number], times)
 
-    def _commit(self, sent: set[int], membership: Membership) -> None:
-        with self._dropping(sent):
-            self._committer.commit(self._own.held, sent, membership)
+    def _commit(self, touched: set[int], membership: Membership) -> None:
+        with self._dropping(touched):
+            self._committer.commit(self._own.held, touched, membership)
 
     @contextmanager
     def _dropping(self, touched: set[int]) -> Iterator[None]:
@@ -159,20 +162,28 @@ class Loop:
             self._own.drop(touched)
             raise
 
-    def _process(self, records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[int, Outcome]]:
-        """Run polled records through their partitions; what lies before `emit_from` was sent by an earlier owner."""
+    def _catch_up(self, records: Mapping[int, Sequence[Record]]) -> dict[int, list[Record]]:
+        """Run what an earlier owner has forecast, before an epoch can start behind it; return what is left to forecast."""
+        left = {}
         for number in records.keys() & self._own.held.keys():
             partition = self._own.held[number]
             fresh = [record for record in records[number] if record.offset >= partition.pipeline.next_offset]
-            caught = [record for record in fresh if record.offset < partition.emit_from]
-            partition.readings_since += len(fresh)
+            left[number] = [record for record in fresh if record.offset >= partition.emit_from]
+            caught = fresh[: len(fresh) - len(left[number])]
             if caught:
                 stepped = partition.pipeline.process(caught).stepped
-                partition.readings_since += stepped
+                partition.readings_since += len(caught) + stepped
                 self._metrics.catch_up_readings.inc(stepped)
-            for first in range(len(caught), len(fresh), PART_RECORDS):
-                outcome = partition.pipeline.process(fresh[first : first + PART_RECORDS])
-                partition.readings_since += outcome.stepped
+        return left
+
+    def _process(self, fresh: Mapping[int, Sequence[Record]]) -> Iterator[tuple[int, Outcome]]:
+        """Run records through their partitions, part by part."""
+        for number, records in fresh.items():
+            partition = self._own.held[number]
+            for first in range(0, len(records), PART_RECORDS):
+                part = records[first : first + PART_RECORDS]
+                outcome = partition.pipeline.process(part)
+                partition.readings_since += len(part) + outcome.stepped
                 self._metrics.outcome(outcome)
                 yield number, outcome
 

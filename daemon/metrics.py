@@ -38,6 +38,7 @@ REBALANCES = ("assigned", "revoked", "lost")
 LOAD_FAILURES = ("missing", "damaged", "mismatch", "not_finite")
 LEADS = ("1", "2", "4", "8", "16", "horizon")
 WHO = ("model", "naive")
+REFUSALS = ("oversize", "foreign", "truncated", "corrupt", "architecture", "tensors", "non_finite", "absent")
 
 STAGE_BUCKETS_S = (1e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0)
@@ -129,6 +130,7 @@ class Metrics:
             "arithmetic_changes", "Epochs begun because the engine version or the arithmetic fingerprint changed."
         )
         self.model_load_failures = self._counter("model_load_failures", "Weights that were refused.", reason=LOAD_FAILURES)
+        self.models_refused = self._counter("models_refused", "Versions that were to be in force and cannot be.", reason=REFUSALS)
         self.rows_rebuilt = self._counter("rows_rebuilt", "Rows whose hidden and cell were made anew by another model version.")
 
     def _declare_quality(self) -> None:

@@ -21,6 +21,8 @@ from daemon.topics import Topics
 RESTORE_SLICE_MS, RESTORE_ALONE_MS = 20, 200
 #: A partition whose committed offset is held by an open transaction is asked for again after this.
 RETRY_RESTORE_S = 0.5
+#: Between the swaps of two partitions.
+SWAP_PAUSE_S = 1.0
 
 log = logs.get("partitions")
 
@@ -38,6 +40,7 @@ class Ownership:
         self._to_restore: set[int] = set()
         self._retry_s = 0.0
         self._generation = -1
+        self._next_swap_s = 0.0
         self.topics = grow()
         self.held: dict[int, Partition] = {}  # restored: serving or catching up
 
@@ -101,6 +104,18 @@ class Ownership:
         """Read every held partition again from where its pipeline stands: polled records may have been lost on the way."""
         for partition in self.held.values():
             consumer.seek(partition.number, partition.pipeline.next_offset)
+
+    def swap(self) -> None:
+        """Let one more partition begin an epoch with the version in force: in turn, since its rows are rebuilt as they step."""
+        if time.monotonic() < self._next_swap_s:
+            return
+        desired = self._restorer.desired
+        for partition in self.held.values():
+            pipeline = partition.pipeline
+            if partition.serving and not partition.started and pipeline.epochs[-1].model_version != desired.version:
+                partition.begin(desired(partition.number, pipeline.next_offset))
+                self._next_swap_s = time.monotonic() + SWAP_PAUSE_S
+                return
 
     def starting(self) -> list[Partition]:
         """Partitions whose next forecasts begin an epoch: it is recorded, and they are checkpointed, in the same transaction."""

@@ -125,7 +125,7 @@ def _run(
     report = Report()
     line = _with_source if with_source else _bare
     with written(out) as file:
-        failure = _replay(_polls(records, poll_records), choose, Engines(known), report, file, line)
+        failure = _replay(_polls(records, poll_records), choose, Engines(known.get), report, file, line)
     say(report.text())
     if failure:
         say(f"{failure} What stands before that line was replayed.")

@@ -20,6 +20,7 @@ from daemon.epochs import Epoch
 from daemon.errors import BrokerError, Pending, StateError
 from daemon.pipeline import Pipeline, Restored, Stage
 from daemon.records import Committed
+from daemon.swap import InForce
 from models.engine import Engine
 from models.table import StateTable
 
@@ -57,6 +58,15 @@ class Partition:
         """Whether catch-up is over."""
         return self.pipeline.next_offset >= self.emit_from
 
+    def begin(self, epoch: Epoch) -> None:
+        """Let an epoch begin with the next record; the next commit records it. One that no record was in is replaced."""
+        known = self.pipeline.epochs
+        if known[-1].first_offset == epoch.first_offset:
+            epoch = replace(epoch, cold=known[-1].cold)
+            known.pop()
+        known.append(epoch)
+        self.started = epoch
+
 
 @dataclass
 class _Job:
@@ -77,14 +87,13 @@ class Restorer:
         settings: Settings,
         broker: Broker,
         engine_for: Callable[[Epoch], Engine],
-        desired: Callable[[int, int], Epoch],
+        desired: InForce,
         stage: Stage,
     ) -> None:
-        """`desired(partition, offset)` is the epoch that today's settings and weights ask for."""
         self._settings = settings
         self._broker = broker
         self._engine_for = engine_for
-        self._desired = desired
+        self.desired = desired
         self._stage = stage
         self._topic = settings.topic("state")
         self._jobs: dict[int, _Job] = {}
@@ -192,7 +201,7 @@ class Restorer:
             name, self._settings, job.committed, mark, bool(known), log_range, lambda: self._start(consumer, number, log_range)
         )
         past = [epoch for epoch in known if epoch.first_offset <= (job.committed.offset if job.committed else -1)]
-        desired = self._desired(number, plan.emit_from)
+        desired = self.desired(number, plan.emit_from)
         replaces = [epoch for epoch in known if epoch.first_offset == desired.first_offset]
         if (known and not plan.keep) or any(epoch.cold for epoch in replaces):
             desired = replace(desired, cold=True)

@@ -20,13 +20,13 @@ from daemon.brokers import connect
 from daemon.brokers.port import Broker
 from daemon.commit import Committer
 from daemon.engines import Engines
-from daemon.epochs import Epoch
 from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Stalled, Unreachable
 from daemon.http import Health, HttpServer
 from daemon.loop import BACKOFF_S, Loop
 from daemon.metrics import Metrics
 from daemon.ownership import Ownership
 from daemon.restore import Restorer
+from daemon.swap import InForce, Watcher
 from daemon.watchdog import Watchdog
 from models import arithmetic
 from models.artifacts import ArtifactError
@@ -93,17 +93,17 @@ def _self_check(settings: Settings) -> str:
 def _make_loop(settings: Settings, fingerprint: str, metrics: Metrics, health: Health, stopping: threading.Event) -> Loop:
     broker = connect(settings)
     partitions = _ensure_topics(settings, broker).partitions
-    version, artifacts = weights.load(settings, broker)
+    store = weights.ModelStore(settings, broker)
+    version = weights.first_version(settings, broker, store)
     metrics.model(version, settings.model.kind)
     health.set("model", True, "")
     log.info("model in force", version=version, partitions=partitions)
-
-    def desired(partition: int, offset: int) -> Epoch:
-        return Epoch(partition, offset, version, settings.engine(), ENGINE_VERSION, fingerprint)
-
-    engine_for = Engines(artifacts)
-    engine_for(desired(0, 0))  # unusable weights are found now
-    restorer = Restorer(settings, broker, engine_for, desired, metrics.stage)
+    in_force = InForce(settings, fingerprint, version)
+    engine_for = Engines(store.artifact)
+    engine_for(in_force(0, 0))  # unusable weights are found now
+    if settings.model.kind == "forecaster":
+        Watcher(store, in_force, engine_for, metrics).start()
+    restorer = Restorer(settings, broker, engine_for, in_force, metrics.stage)
     ownership = Ownership(settings, restorer, lambda: _ensure_topics(settings, broker), metrics)
     return Loop(settings, broker, ownership, Committer(settings, broker, metrics), metrics, health, stopping)
 

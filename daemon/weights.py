@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from config.settings import Settings
 from daemon import logs
 from daemon.brokers.port import Broker, LogReader
-from daemon.errors import OperatorError, StateError
+from daemon.errors import BrokerError, OperatorError, StateError
 from daemon.records import Record
 from models import artifacts
 from models.forecaster import NAIVE
 
 CURRENT_KEY = b"current"
+#: How long one poll of the topic waits.
+POLL_MS = 500
 
 log = logs.get("weights")
 
 
-def read_all(reader: LogReader, topic: str, poll_timeout_ms: int = 500) -> Iterable[Record]:
+def read_all(reader: LogReader, topic: str, poll_timeout_ms: int = POLL_MS) -> Iterable[Record]:
     """Every committed record of a one-partition topic, from its start to the high watermark of now."""
     end = reader.high_watermark(topic, 0)
     reader.assign({(topic, 0): reader.log_start(topic, 0)})
@@ -27,32 +30,90 @@ def read_all(reader: LogReader, topic: str, poll_timeout_ms: int = 500) -> Itera
             yield from records
 
 
-def load(settings: Settings, broker: Broker) -> tuple[str, dict[str, bytes]]:
-    """The version in force and all artifacts; publishes `model.weights` where the topic is empty.
+class ModelStore:
+    """What the `models` topic holds, read on from where it was read to. May be used from several threads."""
+
+    def __init__(self, settings: Settings, broker: Broker) -> None:
+        self._topic = settings.topic("models")
+        self._broker = broker
+        self._lock = threading.Lock()
+        self._reader: LogReader | None = None
+        self._position: int | None = None  # None: not read yet
+        self.versions: dict[str, bytes] = {}  # artifacts; those deleted meanwhile stay, epochs may need them
+        self.current: str | None = None  # the version that is to be in force
+
+    def refresh(self) -> None:
+        """Read what was committed since.
+
+        Raises:
+            BrokerError: The broker does not answer; the next call reads on.
+        """
+        with self._lock:
+            try:
+                self._read_on()
+            except BrokerError:
+                self._close()
+                raise
+
+    def artifact(self, version: str) -> bytes | None:
+        """The bytes of a version, looked for once more where they are not known; None where the topic does not hold them."""
+        if version not in self.versions:
+            self.refresh()
+        return self.versions.get(version)
+
+    def close(self) -> None:
+        """Close the reader; a next call would open one."""
+        with self._lock:
+            self._close()
+
+    def _read_on(self) -> None:
+        if self._reader is None:
+            self._reader = self._broker.reader()
+            self._position = self._reader.log_start(self._topic, 0) if self._position is None else self._position
+            self._reader.assign({(self._topic, 0): self._position})
+        end = self._reader.high_watermark(self._topic, 0)
+        while self._reader.position(self._topic, 0) < end:
+            for records in self._reader.poll(POLL_MS).values():
+                for record in records:
+                    self._take(record)
+        self._position = self._reader.position(self._topic, 0)
+
+    def _take(self, record: Record) -> None:
+        if record.key == CURRENT_KEY:
+            self.current = record.value.decode(errors="replace") if record.value is not None else None
+        elif record.key is not None and record.value is not None:
+            self.versions[record.key.decode(errors="replace")] = record.value
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
+    """The version in force at start; publishes `model.weights` where none is.
 
     Raises:
         OperatorError: `current` names a version that is not there, or the weights file cannot be used.
     """
-    topic = settings.topic("models")
-    reader = broker.reader()
-    try:
-        found = {record.key: record.value for record in read_all(reader, topic) if record.key}
-    finally:
-        reader.close()
-    current = found.pop(CURRENT_KEY, None)
-    versions = {key.decode(): value for key, value in found.items() if value is not None}
+    store.refresh()
     if settings.model.kind != "forecaster":
-        return settings.model.kind, versions
-    if current is None and settings.model.weights:
-        return _publish(settings, broker, topic, settings.model.weights, versions)
-    if current is None:
-        return NAIVE, versions
-    version = current.decode()
+        return settings.model.kind
+    if store.current is None and settings.model.weights:
+        data = read_file(settings.model.weights)
+        artifacts.load(data, settings.engine())  # refused here rather than by every reader
+        version = publish(settings, broker, data)
+        log.info("weights published", version=version, file=str(settings.model.weights))
+        store.refresh()
+        return version
+    if store.current is None:
+        return NAIVE
     if settings.model.weights:
-        log.info("model.weights ignored", reason="the models topic has a version in force", version=version)
-    if version != NAIVE and version not in versions:
-        raise StateError(f"Topic {topic!r} says that {version} is in force, but does not hold it: publish it again.")
-    return version, versions
+        log.info("model.weights ignored", reason="the models topic has a version in force", version=store.current)
+    if store.current != NAIVE and store.current not in store.versions:
+        topic = settings.topic("models")
+        raise StateError(f"Topic {topic!r} says that {store.current} is in force, but does not hold it: publish it again.")
+    return store.current
 
 
 def read_file(path: Path) -> bytes:
@@ -63,20 +124,23 @@ def read_file(path: Path) -> bytes:
         raise OperatorError(f"The weights file {str(path)!r} cannot be read ({error.strerror}): check model.weights.") from None
 
 
-def _publish(
-    settings: Settings, broker: Broker, topic: str, path: Path, versions: dict[str, bytes]
-) -> tuple[str, dict[str, bytes]]:
-    """Write the file's artifact and `current` in one transaction: the first version."""
-    data = read_file(path)
-    artifacts.load(data, settings.engine())  # refused here rather than by every reader
-    version = artifacts.version_of(data)
+def publish(settings: Settings, broker: Broker, data: bytes | None, current: str | None = None) -> str:
+    """Write an artifact, and the version that is to be in force, in one transaction; return that version.
+
+    Args:
+        data: The artifact; None writes only which version is in force.
+        current: That version; None is the artifact's own.
+    """
+    topic = settings.topic("models")
+    version = artifacts.version_of(data) if data is not None else current
+    assert version is not None, "something is published"
     producer = broker.producer(f"{settings.kafka.group_id}-publish")
     try:
         producer.begin()
-        producer.send(topic, 0, version.encode(), data)
-        producer.send(topic, 0, CURRENT_KEY, version.encode())
+        if data is not None:
+            producer.send(topic, 0, version.encode(), data)
+        producer.send(topic, 0, CURRENT_KEY, (current or version).encode())
         producer.commit({}, None)
     finally:
         producer.close()
-    log.info("weights published", version=version, file=str(path))
-    return version, {**versions, version: data}
+    return current or version

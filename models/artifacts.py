@@ -97,6 +97,15 @@ def dump(network: Network, manifest: Manifest) -> bytes:
     return data
 
 
+def manifest(data: bytes) -> Manifest:
+    """What an artifact says of itself; its weights are not looked at.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    return _manifest(_entry(data))
+
+
 def load(data: bytes, expected: EngineSettings) -> tuple[Network, Manifest]:
     """The network in an artifact, ready to serve, and its manifest.
 

@@ -34,7 +34,7 @@ def seeded_engines(*engines: EngineSettings) -> tuple[str, Engines]:
     """Engines that know one network with fixed weights, and its version."""
     data = artifacts.dump(seeded_network(engines[0]), artifacts.Manifest.of(engines[0]))
     version = artifacts.version_of(data)
-    return version, Engines({version: data})
+    return version, Engines({version: data}.get)
 
 
 def record(offset: int, *readings: tuple[str, int, float | None], timestamp_ms: int | None = None) -> Record:

@@ -620,7 +620,7 @@ def collect(topics: Topics) -> Found:
     return Found(readings, forecasts, topics.read("dead-letters"), epochs, checker.judge(readings, epochs), lost)
 
 
-def assert_exactly_once(topics: Topics, found: Found, seen: Sequence[Raw], directory: Path, weights: Path | None = None) -> None:
+def assert_exactly_once(topics: Topics, found: Found, seen: Sequence[Raw], directory: Path, weights: Sequence[Path] = ()) -> None:
     """Ledger, digests, dead letters, the reader during the run, and one uninterrupted replay: all as it must be."""
     print(found)
     sound(checker.check_exactly_once(found.judgement, found.forecasts, found.dead_letters))
@@ -634,14 +634,14 @@ def sound(problems: Sequence[str]) -> None:
     assert not problems, "\n".join(problem[:1000] for problem in problems)
 
 
-def replay(topics: Topics, directory: Path, weights: Path | None = None) -> list[tuple[checker.Source, bytes]]:
+def replay(topics: Topics, directory: Path, weights: Sequence[Path] = ()) -> list[tuple[checker.Source, bytes]]:
     """`recurd record` of the input, then `recurd replay` of that file, in one go."""
     recording, out = directory / f"{topics.group}.jsonl.zst", directory / f"{topics.group}.forecasts.jsonl"
     place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
     options = [word for key, value in place.items() for word in ("--set", f"{key}={value}")]
     recorded = recurd("record", "--out", recording, *options)
     assert recorded.returncode == 0, recorded.stderr
-    chosen = ["--weights", weights] if weights else []
+    chosen = [word for file in weights for word in ("--weights", file)]
     replayed = recurd("replay", recording, "--out", out, "--with-source", *chosen)
     assert replayed.returncode == 0, replayed.stderr
     with out.open("rb") as lines:

@@ -82,8 +82,8 @@ def end_hanging(
 
 
 def _of_commit(held: _Open, last: LastCommit | None) -> bool:
-    """Whether all that a partition holds open was committed."""
-    if last is None or held.producer_id != last.producer_id:
+    """Whether all that a partition holds open was committed. The offsets' records have no sequence numbers."""
+    if last is None or (held.producer_id, held.producer_epoch) != (last.producer_id, last.producer_epoch):
         return False
     if held.partition.topic == OFFSETS_TOPIC:
         return not last.offsets_since
@@ -108,7 +108,7 @@ def _settled(admin: KafkaAdminClient, transactional_id: str, timeout_s: float) -
 
 
 def _partitions(admin: KafkaAdminClient, topics: Iterable[str], group_id: str, last: LastCommit | None) -> set[TopicPartition]:
-    """Where to look. A partition without leader is waited for, unless it is known that nothing of ours is in it."""
+    """Where to look. A partition without leader is waited for, unless the producer before never wrote to it."""
     found: Mapping[str, Mapping[int, int]] = {  # leaders
         each["name"]: {one["partition_index"]: one["leader_id"] for one in each["partitions"]}
         for each in admin.describe_topics([*topics, OFFSETS_TOPIC])

@@ -24,6 +24,7 @@ from kafka.errors import KafkaConnectionError, KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 from kafka.producer.producer_batch import ProducerBatch
+from kafka.producer.transaction_manager import TransactionState
 from kafka.record import memory_records
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.structs import MemberState, OffsetAndMetadata
@@ -55,6 +56,8 @@ RECORD_BYTES, HEADER_BYTES = 25, 10
 LINGER_MS = 20
 #: Bytes of a partition in one answer to a reader, which reads whole changelogs; the client's default is 1 MiB.
 READER_FETCH_BYTES = 8 << 20
+#: A producer closes connections that nobody used for this long, before anybody in between does: only a broken one ends it.
+IDLE_MS = 60_000
 #: A stopped broker is dialled again at least this often.
 RECONNECT_BACKOFF_MAX_MS = 1000
 #: New partitions of the input are noticed within this time.
@@ -199,14 +202,19 @@ def _connect(
 
 
 def _watch(manager: Any, lost: Callable[[int | str], None]) -> None:
-    """Tell of connections that break; those that are closed because nobody used them do not."""
+    """Tell of connections that break once they were made; those that are closed because nobody used them do not."""
     get = manager.get_connection
+    watched: dict[Any, Any] = {}
+
+    def broke(connection: Any) -> None:
+        if connection.init_future.succeeded():
+            lost(connection.node_id)
 
     def get_connection(node_id: Any, **options: Any) -> Any:
-        known = node_id in manager._conns
         connection = get(node_id, **options)
-        if not known and not manager.cluster.is_bootstrap(node_id):
-            connection.close_future.add_errback(lambda _: lost(node_id))
+        if watched.get(node_id) is not connection and not manager.cluster.is_bootstrap(node_id):
+            watched[node_id] = connection
+            connection.close_future.add_errback(lambda _: broke(connection))
         return connection
 
     manager.get_connection = get_connection
@@ -599,11 +607,14 @@ class KafkaPythonProducer:
         self._open: dict[tuple[str, int], _OpenBatch] = {}
         self._futures: list[Any] = []
         self._producer: Any = None
+        self._broken = ""  # which connection was lost
+        self._sequences: dict[Any, int] = {}  # as of the last commit
         self.last_commit: LastCommit | None = None
         self._producer = _connect(
             _Producer,
             options,
             lost=self._lost if transactional_id is not None else None,
+            connections_max_idle_ms=IDLE_MS,
             transactional_id=transactional_id,
             transaction_timeout_ms=options.transaction_timeout_ms,
             delivery_timeout_ms=options.delivery_timeout_ms,
@@ -630,19 +641,26 @@ class KafkaPythonProducer:
             raise
 
     def _lost(self, node_id: int | str) -> None:
-        """Write no more: a broker that returns may hold a transaction of ours open, which the next one would join (H10)."""
+        """Write no more: a broker that returns may hold a transaction of ours open, which the next one would join (H10).
+
+        A commit that is under way may still be answered.
+        """
         transaction = self._producer._transaction_manager if self._producer is not None else None
-        if transaction is not None and transaction.has_producer_id() and not transaction.has_fatal_error():
-            number = str(node_id).removeprefix("coordinator-")
-            transaction.transition_to_fatal_error(KafkaConnectionError(f"the connection to broker {number} was lost"))
+        if transaction is None or not transaction.has_producer_id():
+            return
+        with transaction._lock:
+            self._broken = f"the connection to broker {str(node_id).removeprefix('coordinator-')} was lost"
+            if transaction._current_state in (TransactionState.READY, TransactionState.IN_TRANSACTION):
+                transaction.transition_to_fatal_error(KafkaConnectionError(self._broken))
 
     def alive(self) -> bool:
         """Whether another transaction may begin."""
-        transaction = self._producer._transaction_manager
-        return not self._dead and (transaction is None or not transaction.has_fatal_error())
+        return not self._dead and not self._broken
 
     def begin(self) -> None:
         self._check_alive()
+        if self._broken:
+            raise self._died(KafkaConnectionError(self._broken), "beginning a transaction")
         with self._deadly("beginning a transaction"):
             self._producer.begin_transaction()
 
@@ -690,6 +708,7 @@ class KafkaPythonProducer:
         batch = _batch(where, messages)
         transaction = self._producer._transaction_manager
         if transaction is not None and transaction.is_transactional():
+            self._sequences.setdefault((topic, partition), -1)
             transaction.maybe_add_partition_to_transaction(where)
         accumulator = self._producer._accumulator
         with accumulator._tp_lock(where):
@@ -714,6 +733,8 @@ class KafkaPythonProducer:
         }
 
         def complete() -> None:
+            if self._broken:
+                raise KafkaConnectionError(self._broken)
             if membership is not None and given:
                 if self.last_commit is not None:
                     self.last_commit = self.last_commit._replace(offsets_since=True)
@@ -724,8 +745,9 @@ class KafkaPythonProducer:
         with self._deadly("committing"):
             self._worker.run(complete, deadline_s - time.monotonic())
         transaction = self._producer._transaction_manager
-        newest = {tuple(where): following - 1 for where, following in transaction._sequence_numbers.items()}
-        self.last_commit = LastCommit(transaction.producer_id_and_epoch.producer_id, newest, offsets_since=False)
+        identity = transaction.producer_id_and_epoch
+        self._sequences = {tuple(where): following - 1 for where, following in transaction._sequence_numbers.items()}
+        self.last_commit = LastCommit(identity.producer_id, identity.epoch, self._sequences, offsets_since=False)
 
     def abort(self) -> None:
         self._check_alive()

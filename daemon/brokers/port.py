@@ -59,10 +59,14 @@ class Consumer(Protocol):
 
 
 class LastCommit(NamedTuple):
-    """What a producer knows of its newest answered commit: a partition whose newest record is of it holds nothing newer open."""
+    """What a producer knows of its newest answered commit.
+
+    Where a partition's newest record is one of these, whatever it still holds open was committed.
+    """
 
     producer_id: int
-    sequences: Mapping[tuple[str, int], int]  # of the last record, by (topic, partition)
+    producer_epoch: int
+    sequences: Mapping[tuple[str, int], int]  # of the last record, by (topic, partition); -1 where the first one came after it
     offsets_since: bool  # whether a later transaction sent offsets
 
 

@@ -6,7 +6,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def kill_and_restart(daemon: Daemon, feeder: Feeder, wanted: int, rng: random.Ra
 
 
 def run(
-    topics: Topics, directory: Path, settings: dict[str, Any], changes: Changes, weights: Path | None = None
+    topics: Topics, directory: Path, settings: dict[str, Any], changes: Changes, weights: Sequence[Path] = ()
 ) -> tuple[Kills, Found]:
     """One campaign against one daemon, and the verdict."""
     seed = chaos_seed()
@@ -173,7 +173,7 @@ def test_kill_9_never_changes_a_forecast(topics: Callable[[str, int], Topics], t
             return {"model__context": 32, "model__weights": weights}
         return other_policies(life, rng) if life > 4 else {}
 
-    _, found = run(topics("forecaster", PARTITIONS), tmp_path, {"model.context": 32}, changes, weights)
+    _, found = run(topics("forecaster", PARTITIONS), tmp_path, {"model.context": 32}, changes, [weights])
     versions = {due.model_version for due in found.judgement.forecasts}
     assert len(versions) == 2
     assert found.judgement.evicted > 0

@@ -348,7 +348,7 @@ def grown(pipeline: Pipeline, count: int, offset: int) -> Pipeline:
     restored = StateTable(table.dtype, table.slots.capacity)
     restored.load(*blocks.living_rows([blocks.encode_block(0, 0, ids, rows)], mark, table.dtype))
     assert blocks.parse_metadata(blocks.mark_metadata(mark)) == (mark.sequence, offset)
-    return Pipeline(0, [epoch], Engines({}), Restored(restored, mark.born, epoch, mark.offset))
+    return Pipeline(0, [epoch], Engines({}.get), Restored(restored, mark.born, epoch, mark.offset))
 
 
 def some(first: int, offset: int, n: int = 60) -> list[Any]:
@@ -364,7 +364,7 @@ def some(first: int, offset: int, n: int = 60) -> list[Any]:
 @pytest.mark.parametrize("offset", [2**31 - 30, 2**32 - 30, 2**53])
 def test_large_counters_change_no_forecast(count: int, offset: int) -> None:
     """A row that has seen billions of readings at offsets in the billions forecasts as one that has seen thousands."""
-    pipeline = Pipeline(0, [examples.epoch(ENGINE)], Engines({}))
+    pipeline = Pipeline(0, [examples.epoch(ENGINE)], Engines({}.get))
     pipeline.process(some(0, 0))
     few, many = grown(pipeline, FEW, 60), grown(pipeline, count, offset)
     expected, outcome = few.process(some(60, 60)), many.process(some(60, offset))
@@ -380,7 +380,7 @@ def test_large_counters_change_no_forecast(count: int, offset: int) -> None:
 def test_large_counters_keep_the_step_of_thinning(count: int) -> None:
     """`emit_every` goes on in step, and the chain's digest does not depend on the count."""
     engine = CHAIN.model_copy(update={"emit_every": 7})
-    pipeline = Pipeline(0, [examples.epoch(engine, version="chain")], Engines({}))
+    pipeline = Pipeline(0, [examples.epoch(engine, version="chain")], Engines({}.get))
     pipeline.process(some(0, 0))
     many = grown(pipeline, count, 2**40)
     outcome = many.process(some(60, 2**40))
@@ -395,9 +395,9 @@ def test_extremes_pass_without_a_trace_in_others() -> None:
     values = [1e15, -1e15, 5e-324, 0.0, -0.0, 1e-300, 1e15]
     odd = [("odd", time_ms + i * 1000, value) for time_ms in times for i, value in enumerate(values)]
     calm = [("calm", examples.T0_MS + i * examples.MINUTE_MS, 20.0 + i % 5) for i in range(len(odd))]
-    alone = Pipeline(0, [examples.epoch(ENGINE)], Engines({}))
+    alone = Pipeline(0, [examples.epoch(ENGINE)], Engines({}.get))
     expected = alone.process([examples.record(2 * i + 1, reading) for i, reading in enumerate(calm)])
-    both = Pipeline(0, [examples.epoch(ENGINE)], Engines({}))
+    both = Pipeline(0, [examples.epoch(ENGINE)], Engines({}.get))
     mixed = [reading for pair in zip(odd, calm, strict=True) for reading in pair]
     outcome = both.process([examples.record(i, reading) for i, reading in enumerate(mixed)])
     assert len(outcome.forecasts) == len(mixed)

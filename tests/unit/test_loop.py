@@ -30,6 +30,7 @@ class Pipeline:
 
     def __init__(self, at: int) -> None:
         self.next_offset = at
+        self.epochs = [SimpleNamespace(model_version="naive")]
         self.seen: list[int] = []
         self.table: Any = type("Table", (), {"nbytes": 0, "__len__": lambda _: 0})()
 
@@ -70,6 +71,7 @@ class Restorer:
     """Restores at once, to offset 0."""
 
     def __init__(self) -> None:
+        self.desired = SimpleNamespace(version="naive")
         self.restoring: frozenset[int] = frozenset()
         self.made: list[Partition] = []
 
@@ -87,10 +89,11 @@ class Restorer:
 
 
 class Committer:
-    """Its first commit is in doubt."""
+    """Its first commits are in doubt."""
 
-    def __init__(self) -> None:
-        self.commits = 0
+    def __init__(self, doubts: int = 1) -> None:
+        self.commits = -doubts
+        self.checkpoints: list[tuple[int, int]] = []  # partition, offset
 
     def connect(self) -> None:
         pass
@@ -104,10 +107,13 @@ class Committer:
     def open_s(self) -> float:
         return 0.0
 
+    def checkpoint(self, partitions: Sequence[Partition]) -> None:
+        self.checkpoints += [(partition.number, partition.pipeline.next_offset) for partition in partitions]
+
     def commit(self, partitions: Mapping[int, Partition], *_: object) -> None:
         self.commits += 1
-        if self.commits == 1:
-            raise Doubt("the first commit is in doubt")
+        if self.commits <= 0:
+            raise Doubt("this commit is in doubt")
 
 
 def partition_at(offset: int) -> Partition:
@@ -115,16 +121,31 @@ def partition_at(offset: int) -> Partition:
     return Partition(0, pipeline, offset, Mark(1, offset, 0, 0, 0), None)
 
 
-def test_a_partition_restored_after_a_doubt_reads_from_where_it_stands() -> None:
-    """Records polled after the doubtful ones, before the restore, are read again and not taken for the next ones."""
+def make_loop(restorer: Restorer, committer: Any, partition: Partition) -> Loop:
     settings = load(None, {}, ["kafka.poll_interval_ms=0"])
-    restorer, metrics, consumer = Restorer(), Metrics(), Consumer()
+    metrics, consumer = Metrics(), Consumer()
     given: Any = restorer
     own = Ownership(settings, given, lambda: Topics(1, 10**6), metrics)
-    own.held[0] = partition_at(0)
-    committer: Any = Committer()
+    own.held[0] = partition
     broker: Any = SimpleNamespace(consumer=lambda: consumer)
-    loop = Loop(settings, broker, own, committer, metrics, Health(30), threading.Event())
+    return Loop(settings, broker, own, committer, metrics, Health(30), threading.Event())
+
+
+def test_an_epoch_starts_where_catch_up_ends_even_within_a_poll() -> None:
+    """Its record and checkpoint go into the transaction of its first forecasts, at the very offset where these begin."""
+    partition, committer = partition_at(0), Committer(doubts=0)
+    started: Any = SimpleNamespace(first_offset=3)
+    partition.emit_from, partition.started = 3, started
+    make_loop(Restorer(), committer, partition)._turn()
+    pipeline: Any = partition.pipeline
+    assert pipeline.seen == [0, 1, 2, 3, 4]
+    assert committer.checkpoints == [(0, 3)]
+
+
+def test_a_partition_restored_after_a_doubt_reads_from_where_it_stands() -> None:
+    """Records polled after the doubtful ones, before the restore, are read again and not taken for the next ones."""
+    restorer = Restorer()
+    loop = make_loop(restorer, Committer(), partition_at(0))
     with pytest.raises(Doubt) as doubt:
         loop._turn()
     loop._recover(doubt.value)

@@ -71,7 +71,7 @@ def test_output_is_the_pipelines_values(tmp_path: Path) -> None:
     """A line is exactly the value that the daemon sends."""
     data = record(tmp_path, RECORDS[::2], [chain_epoch(0, 0)])
     assert replay.run(CHAIN, data, [], tmp_path / "out") == 0
-    expected = Pipeline(0, [chain_epoch(0, 0)], Engines({})).process(RECORDS[::2]).forecasts
+    expected = Pipeline(0, [chain_epoch(0, 0)], Engines({}.get)).process(RECORDS[::2]).forecasts
     assert (tmp_path / "out").read_bytes() == b"".join((message.value or b"") + b"\n" for message in expected)
 
 

@@ -1,0 +1,98 @@
+"""The version in force while the daemon runs: followed in the `models` topic by a thread, begun by partitions in turn.
+
+The thread reads, checks and builds; all it hands over is one name, `InForce.version`. The loop begins an epoch with it, a
+partition at a time (`daemon.ownership`). An artifact that cannot be used is refused and said; what served goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from config.settings import Settings
+from daemon import logs
+from daemon.epochs import Epoch
+from daemon.errors import BrokerError, StateError
+from daemon.metrics import Metrics
+from daemon.weights import ModelStore
+from models import artifacts
+from models.artifacts import ArtifactError
+from models.engine import Engine
+from models.forecaster import NAIVE
+from models.layout import ENGINE_VERSION
+
+#: Between two looks at the models topic.
+WATCH_S = 1.0
+
+log = logs.get("swap")
+
+
+class InForce:
+    """What today's settings and weights ask for: the epoch that a partition should be in."""
+
+    def __init__(self, settings: Settings, fingerprint: str, version: str) -> None:
+        self._engine = settings.engine()
+        self._fingerprint = fingerprint
+        self.version = version  # set by the watcher alone, once all is ready for it
+
+    def __call__(self, partition: int, offset: int) -> Epoch:
+        """The epoch, were it to begin at an offset."""
+        return Epoch(partition, offset, self.version, self._engine, ENGINE_VERSION, self._fingerprint)
+
+
+class Watcher:
+    """Follows `current` and puts it in force once its engine is built."""
+
+    def __init__(self, store: ModelStore, in_force: InForce, engine_for: Callable[[Epoch], Engine], metrics: Metrics) -> None:
+        self._store = store
+        self._in_force = in_force
+        self._engine_for = engine_for
+        self._metrics = metrics
+        self._considered: str | None = in_force.version
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recurd-models", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; a read that hangs ends with the process."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(WATCH_S):
+            try:
+                self.look()
+            except BrokerError as error:
+                log.debug("models topic not read", reason=str(error))
+        self._store.close()
+
+    def look(self) -> None:
+        """Read the topic on, and put a new version in force where it can be.
+
+        Raises:
+            BrokerError: The topic could not be read; the next look tries again.
+        """
+        self._store.refresh()
+        version = self._store.current
+        if version is None or version == self._considered:
+            return
+        self._considered = version
+        try:
+            self._check(version)
+        except (ArtifactError, StateError) as error:
+            reason = error.reason if isinstance(error, ArtifactError) else "absent"
+            self._metrics.models_refused.labels(reason).inc()
+            log.error("model refused", version=version, in_force=self._in_force.version, reason=str(error))
+            return
+        self._in_force.version = version
+        self._metrics.model(version, "forecaster")
+        log.info("model in force", version=version)
+
+    def _check(self, version: str) -> None:
+        data = self._store.versions.get(version)
+        if version != NAIVE and data is not None and artifacts.version_of(data) != version:
+            raise ArtifactError("corrupt", f"The weights cannot be used: their bytes are not those of version {version}.")
+        wanted = self._in_force(0, 0)
+        self._engine_for(Epoch(0, 0, version, wanted.engine, wanted.engine_version, wanted.fingerprint))

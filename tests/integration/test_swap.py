@@ -1,0 +1,96 @@
+"""New weights while the daemon serves: promoted, taken back, refused; forecasts across all of it equal a replay to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from config.settings import EngineSettings
+from daemon.brokers.dev import DevBroker
+from models import artifacts
+from models.arithmetic import seeded_network
+from tests import examples
+from tests.harness import Daemon, Feeder, Reader, Topics, assert_exactly_once, collect, recurd, running, wait_until
+from tests.load import Load
+
+PARTITIONS = 2
+SMALL = {"model.hidden": 16, "model.horizon": 8, "model.context": 32, "state.max_streams_per_partition": 40}
+ENGINE = examples.settings(hidden=16, horizon=8, context=32)
+
+
+def weights_file(path: Path, engine: EngineSettings, scale: float) -> tuple[Path, str]:
+    """Weights whose head is scaled, and their version."""
+    network = seeded_network(engine)
+    with torch.no_grad():
+        network.head_weight *= scale
+    data = artifacts.dump(network, artifacts.Manifest.of(engine))
+    path.write_bytes(data)
+    return path, artifacts.version_of(data)
+
+
+class Command:
+    """`recurd models` of one group."""
+
+    def __init__(self, topics: Topics) -> None:
+        place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
+        settings = {**place, **{key: value for key, value in SMALL.items() if key.startswith("model.")}}
+        self._options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+    def __call__(self, *words: str | Path) -> str:
+        done = recurd("models", *words, *self._options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *words: str | Path) -> str:
+        """What it says on standard error where it ends with 1."""
+        done = recurd("models", *words, *self._options)
+        assert done.returncode == 1, done.stdout
+        return done.stderr
+
+
+@pytest.mark.broker
+def test_versions_come_and_go_while_readings_arrive(broker: DevBroker, unique: Callable[[str], str], tmp_path: Path) -> None:
+    """naive, a version, another, back; a refused one in between changes nothing; every partition begins each by an epoch."""
+    topics = Topics.create(broker.bootstrap, unique("swap"), PARTITIONS)
+    daemon, models = Daemon(topics, tmp_path, "a", {**SMALL, "kafka.instance_id": "a"}), Command(topics)
+    (one, first), (two, second) = (weights_file(tmp_path / f"{s}.safetensors", ENGINE, s) for s in (1.0, 0.5))
+    other, _ = weights_file(tmp_path / "other.safetensors", examples.settings(hidden=8, horizon=8, context=32), 1.0)
+    with running(daemon):
+        reader = Reader(topics)
+        life = daemon.start()
+        daemon.wait_ready()
+        feeder = Feeder(topics, Load(31, PARTITIONS, streams=48), records_per_s=300)
+
+        def serves(version: str, times: int = 1) -> None:
+            begun = lambda: [e for e in life.named("epoch started") if e.fields["model_version"] == version]  # noqa: E731
+            wait_until(lambda: len(begun()) == times * PARTITIONS, f"epochs of {version}")
+            before = len(life.named("committed"))
+            wait_until(lambda: len(life.named("committed")) > before + 10, "commits")
+
+        serves("naive")
+        assert f"{first} published and in force" in models("import", one, "--promote")
+        serves(first)
+        assert models("import", two) == f"{second} published\n"
+        assert "hidden = 8" in models.refused("import", other)
+        topics.send([(0, b"current", b"no-such-version", None)], topic="models")
+        life.wait_for("model refused")
+        assert f"{second} is in force" in models("promote", second)
+        serves(second)
+        assert f"{first} is in force" in models("rollback")
+        serves(first, times=2)
+        shown = models("list")
+        assert [line.split()[:2] for line in shown.splitlines() if line.startswith(first)] == [[first, "yes"]]
+        models("export", second, "--out", tmp_path / "copy.safetensors")
+        assert (tmp_path / "copy.safetensors").read_bytes() == two.read_bytes()
+        assert 'recurd_models_refused_total{reason="absent"} 1.0' in daemon.ready("/metrics")[1]
+        feeder.stop()
+        topics.wait_committed()
+        assert daemon.stop() == 0, life.tail()
+        found = collect(topics)
+        seen = reader.stop(len(found.forecasts))
+    assert {due.model_version for due in found.judgement.forecasts} == {"naive", first, second}
+    assert all(len(epochs) == 4 for epochs in found.epochs.values())
+    assert_exactly_once(topics, found, seen, tmp_path, [one, two])
