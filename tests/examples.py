@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from config.settings import EngineSettings, InputSettings, NetworkSettings
 from daemon.engines import Engines
 from daemon.epochs import Epoch
@@ -30,10 +32,18 @@ def epoch(engine: EngineSettings, first_offset: int = 0, version: str = "naive",
     return Epoch(partition, first_offset, version, engine, ENGINE_VERSION, "test")
 
 
+def seeded_weights(engine: EngineSettings, scale: float = 1.0) -> tuple[str, bytes]:
+    """Fixed weights whose head is scaled: version and artifact."""
+    network = seeded_network(engine)
+    with torch.no_grad():
+        network.head_weight *= scale
+    data = artifacts.dump(network, artifacts.Manifest.of(engine))
+    return artifacts.version_of(data), data
+
+
 def seeded_engines(*engines: EngineSettings) -> tuple[str, Engines]:
     """Engines that know one network with fixed weights, and its version."""
-    data = artifacts.dump(seeded_network(engines[0]), artifacts.Manifest.of(engines[0]))
-    version = artifacts.version_of(data)
+    version, data = seeded_weights(engines[0])
     return version, Engines({version: data}.get)
 
 

@@ -7,6 +7,7 @@ than wrote it. Log lines tell when to strike and, afterwards, what a strike hit.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -232,6 +233,20 @@ class Reader(Background):
         time.sleep(0.3)  # one too many must have its chance
         self.end()
         return self.seen
+
+
+class Swapper(Background):
+    """Puts some model versions in force, one after the other, round and round, a new one every one to three seconds."""
+
+    def __init__(self, topics: Topics, versions: Sequence[str], rng: random.Random) -> None:
+        self._topics, self._versions, self._rng = topics, versions, random.Random(rng.random())
+        super().__init__()
+
+    def _run(self) -> None:
+        for version in itertools.cycle(self._versions):
+            if self._stopping.wait(self._rng.uniform(1.0, 3.0)):
+                return
+            self._topics.send([(0, b"current", version.encode(), None)], topic="models")
 
 
 class Feeder(Background):

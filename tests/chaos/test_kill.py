@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from models import artifacts
-from models.arithmetic import seeded_network
 from tests import examples
 from tests.harness import (
     Daemon,
@@ -22,6 +20,7 @@ from tests.harness import (
     Kills,
     Life,
     Reader,
+    Swapper,
     Topics,
     assert_exactly_once,
     chaos_kills,
@@ -161,19 +160,25 @@ def test_kill_9_never_changes_a_digest(topics: Callable[[str, int], Topics], tmp
 @pytest.mark.slow
 @pytest.mark.broker
 def test_kill_9_never_changes_a_forecast(topics: Callable[[str, int], Topics], tmp_path: Path) -> None:
-    """The forecaster: naive at first, another row layout for a while, then weights, then other policies."""
+    """The forecaster: naive at first, another row layout for a while, then weights, then other policies and swaps."""
     engine = examples.settings(hidden=SMALL["model.hidden"], horizon=SMALL["model.horizon"], context=32)
-    weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(artifacts.dump(seeded_network(engine), artifacts.Manifest.of(engine)))
+    weights, other = tmp_path / "weights.safetensors", tmp_path / "other.safetensors"
+    (first, data), (second, more) = examples.seeded_weights(engine), examples.seeded_weights(engine, 0.5)
+    weights.write_bytes(data)
+    other.write_bytes(more)
+    here, swappers = topics("forecaster", PARTITIONS), []
 
     def changes(life: int, rng: random.Random) -> dict[str, Any]:
         if life == 1:
             return {"model__context": 40}
         if life == 3:
             return {"model__context": 32, "model__weights": weights}
+        if life == 5:
+            here.send([(0, second.encode(), more, None)], topic="models")
+            swappers.append(Swapper(here, [second, first, "naive"], rng))
         return other_policies(life, rng) if life > 4 else {}
 
-    _, found = run(topics("forecaster", PARTITIONS), tmp_path, {"model.context": 32}, changes, [weights])
+    _, found = run(here, tmp_path, {"model.context": 32}, changes, [weights, other])
     versions = {due.model_version for due in found.judgement.forecasts}
-    assert len(versions) == 2
+    assert versions == {"naive", first, second}
     assert found.judgement.evicted > 0

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from config.settings import EngineSettings
 from daemon.brokers.dev import DevBroker
-from models import artifacts
-from models.arithmetic import seeded_network
 from tests import examples
 from tests.harness import Daemon, Feeder, Reader, Topics, assert_exactly_once, collect, recurd, running, wait_until
 from tests.load import Load
@@ -22,13 +19,10 @@ ENGINE = examples.settings(hidden=16, horizon=8, context=32)
 
 
 def weights_file(path: Path, engine: EngineSettings, scale: float) -> tuple[Path, str]:
-    """Weights whose head is scaled, and their version."""
-    network = seeded_network(engine)
-    with torch.no_grad():
-        network.head_weight *= scale
-    data = artifacts.dump(network, artifacts.Manifest.of(engine))
+    """A weights file and its version."""
+    version, data = examples.seeded_weights(engine, scale)
     path.write_bytes(data)
-    return path, artifacts.version_of(data)
+    return path, version
 
 
 class Command:
