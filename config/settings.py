@@ -221,6 +221,21 @@ class WatchdogSettings(Section):
     timeout_s: float = Field(30.0, ge=1, le=3600, description="no progress of the loop for this long: stacks, exit 75, s")
 
 
+class RetrainSettings(Section):
+    """The worker `recurd retrain`: what it reads, and when a candidate is better."""
+
+    every_s: float = Field(86_400.0, ge=1, le=31_536_000, description="between two cycles, s")
+    window_s: float = Field(
+        86_400.0 * 60, ge=60, le=315_360_000, description="readings this old are used, by record timestamp, s"
+    )
+    max_readings: int = Field(1_000_000, ge=1000, description="about the most readings used: beyond, a sample of the streams")
+    held_out: float = Field(0.2, gt=0, lt=0.9, description="share of the readings, the newest, that judge and are not trained on")
+    min_gain: float = Field(0.02, ge=0, lt=1, description="share by which a candidate's error must be smaller")
+    steps: int = Field(720, ge=1, description="optimizer steps at most")
+    seed: int = Field(0, ge=0, description="of sampling and dropout")
+    nice: int = Field(10, ge=0, le=19, description="niceness of the worker")
+
+
 class EngineSettings(Section):
     """All that a forecast depends on besides the log and the weights: written into every epoch in full."""
 
@@ -249,6 +264,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     state: StateSettings = StateSettings()
     output: OutputSettings = OutputSettings()
+    retrain: RetrainSettings = RetrainSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     watchdog: WatchdogSettings = WatchdogSettings()

@@ -97,6 +97,13 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
         return train.run(settings, options.data, options.out, until=options.until, seed=options.seed, steps=options.steps)
 
 
+def _retrain(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import retrain
+
+    with _weights_errors():
+        return retrain.run(settings, options.once, print)
+
+
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import garbage, replay
 
@@ -109,6 +116,7 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
             options.out,
             as_recorded=not options.ignore_epochs,
             with_source=options.with_source,
+            retrain_every_s=options.retrain_every,
             say=print,
         )
 
@@ -234,6 +242,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "serve", _serve, "read readings from Kafka, write forecasts back")
     _command(commands, "demo", _demo, "a broker, sensors and the daemon, watched live for two minutes")
     _add_train(commands)
+    retrain = _command(commands, "retrain", _retrain, "train on the newest readings and put in force what is clearly better")
+    retrain.add_argument("--once", action="store_true", help="one cycle, then end")
     _add_replay(commands)
     _add_record(commands)
     _add_state(_group(commands, "state", "the streams' state as it would be restored"))
@@ -291,6 +301,9 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--ignore-epochs", action="store_true", help="use the settings, not the epochs that the recording carries"
     )
+    replay.add_argument(
+        "--retrain-every", type=_duration_s, metavar="DURATION", help="retrain as the worker would, such as 7d (event time)"
+    )
     replay.add_argument("--with-source", action="store_true", help="write each forecast with its record's partition and offset")
 
 
@@ -338,6 +351,14 @@ def _add_config(config: _Commands[argparse.ArgumentParser]) -> None:
     show = _command(config, "show", _config_show, "print the settings in force as TOML, without secrets")
     show.add_argument("--defaults", action="store_true", help="every key with its default, meaning and unit instead")
     _command(config, "check", _config_check, "say ok, or what is wrong; exit code 2")
+
+
+def _duration_s(text: str) -> float:
+    """Seconds of `90s`, `30m`, `12h` or `7d`."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+    if unit is None or not text[:-1].isdecimal() or not int(text[:-1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it such as 12h or 7d")
+    return float(int(text[:-1]) * unit)
 
 
 def _whole(text: str) -> int:

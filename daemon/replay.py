@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from config.settings import EngineSettings, Settings
-from daemon import logs, pipeline
+from daemon import logs, pipeline, retrain
+from daemon.codec import Decoder
 from daemon.csv_log import read_csv
 from daemon.engines import Engines
 from daemon.epochs import Epoch
@@ -23,10 +24,12 @@ from daemon.errors import EXIT_FAILED, OperatorError
 from daemon.pipeline import Outcome, Pipeline, ScoreKey, Scores
 from daemon.recording import Recording, RecordingError, is_csv, written
 from daemon.records import Message, Record
+from daemon.train import Streams
 from daemon.weights import read_file
 from models import arithmetic, artifacts
 from models.forecaster import NAIVE
 from models.layout import ENGINE_VERSION
+from models.networks import NaiveNetwork
 
 PROGRESS_S = 5.0
 
@@ -79,6 +82,7 @@ def run(
     as_recorded: bool = True,
     with_source: bool = False,
     poll_records: int = 5000,
+    retrain_every_s: float | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Replay a file; write forecasts as JSON Lines, in log order within a partition, and say what was done.
@@ -88,6 +92,7 @@ def run(
         data: A recording or CSV file.
         weights: Weights files. Epochs choose among them by version; without epochs at most one, `naive` without any.
         out: Where forecasts go; compressed where the name ends in `.zst`.
+        retrain_every_s: Run a cycle of `recurd retrain` on what was read so far whenever so much event time has passed.
         as_recorded: Use the recording's epochs where it carries some.
         with_source: Write `{"source":"<partition>,<offset>,<index>","forecast":<value>}` instead of the bare value.
         poll_records: Records processed together.
@@ -100,7 +105,7 @@ def run(
         OperatorError: Nothing can be replayed: a file is absent, weights are missing or unusable, or arithmetic is unstable.
     """
     try:
-        return _run(settings, data, weights, out, as_recorded, with_source, poll_records, say)
+        return _run(settings, data, weights, out, as_recorded, with_source, poll_records, retrain_every_s, say)
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
 
@@ -113,6 +118,7 @@ def _run(
     as_recorded: bool,
     with_source: bool,
     poll_records: int,
+    retrain_every_s: float | None,
     say: Callable[[str], None],
 ) -> int:
     known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
@@ -121,11 +127,16 @@ def _run(
     else:
         recording = Recording(data)
         records, epochs = iter(recording), recording.epochs if as_recorded else {}
+    if retrain_every_s is not None and epochs:
+        raise OperatorError("This recording carries epochs, which say what was in force when: add --ignore-epochs to retrain.")
     choose = _Recorded(epochs, known) if epochs else _Own(settings, known)
+    polls: Iterable[list[Record]] = _polls(records, poll_records)
+    if isinstance(choose, _Own) and retrain_every_s is not None:
+        polls = Retraining(settings, choose, known, retrain_every_s).cut(polls)
     report = Report()
     line = _with_source if with_source else _bare
     with written(out) as file:
-        failure = _replay(_polls(records, poll_records), choose, Engines(known.get), report, file, line)
+        failure = _replay(polls, choose, Engines(known.get), report, file, line)
     say(report.text())
     if failure:
         say(f"{failure} What stands before that line was replayed.")
@@ -151,6 +162,7 @@ def _replay(
                     epochs = epochs_for(records[0])
                     pipelines[partition] = Pipeline(partition, epochs, engine_for)
                 here = pipelines[partition]
+                _follow(here, epochs_for, records[0])
                 taken = [record for record in records if record.offset >= here.epochs[0].first_offset]
                 report.earlier += len(records) - len(taken)
                 outcome = here.process(taken)
@@ -163,6 +175,12 @@ def _replay(
     except RecordingError as error:
         return error
     return None
+
+
+def _follow(here: Pipeline, epochs_for: Callable[[Record], list[Epoch]], record: Record) -> None:
+    """Begin the epoch that is wanted from this record on, where versions change on the way."""
+    if isinstance(epochs_for, _Own) and here.epochs[-1].model_version != epochs_for.version:
+        here.epochs.append(epochs_for(record)[0])
 
 
 class _Recorded:
@@ -192,11 +210,58 @@ class _Own:
             raise OperatorError(f"{len(weights)} weights files are given for data without epochs: give one.")
         self._engine = settings.engine()
         kind = self._engine.model.kind
-        self._version = next(iter(weights), NAIVE) if kind == "forecaster" else kind
+        self.version = next(iter(weights), NAIVE) if kind == "forecaster" else kind
         self._fingerprint = _fingerprint(self._engine)
 
     def __call__(self, record: Record) -> list[Epoch]:
-        return [Epoch(record.partition, record.offset, self._version, self._engine, ENGINE_VERSION, self._fingerprint)]
+        return [Epoch(record.partition, record.offset, self.version, self._engine, ENGINE_VERSION, self._fingerprint)]
+
+
+class Retraining:
+    """Cycles of `recurd retrain` in event time: at the first record, in the order of the file, that is so much later."""
+
+    def __init__(self, settings: Settings, in_force: _Own, known: dict[str, bytes], every_s: float) -> None:
+        self._settings = settings
+        self._in_force = in_force
+        self._known = known
+        self._every_ms = int(every_s * 1000)
+        self._streams = Streams(Decoder(settings.input), len(settings.engine().channels))
+        self._next_ms: int | None = None
+
+    def cut(self, polls: Iterable[list[Record]]) -> Iterator[list[Record]]:
+        """The same records, cut where a cycle ran; what it puts in force holds from the next record on."""
+        for poll in polls:
+            first = 0
+            for at, record in enumerate(poll):
+                if self._is_due(record):
+                    yield poll[first:at]
+                    first = at
+                    self._run()
+                self._streams.read([record], None)
+            yield poll[first:]
+
+    def _is_due(self, record: Record) -> bool:
+        newest_ms = self._streams.newest_ms(record)
+        if newest_ms is None:
+            return False
+        if self._next_ms is None:
+            self._next_ms = newest_ms + self._every_ms
+        due = newest_ms >= self._next_ms
+        while newest_ms >= self._next_ms:
+            self._next_ms += self._every_ms
+        return due
+
+    def _run(self) -> None:
+        engine, version = self._settings.engine(), self._in_force.version
+        incumbent = NaiveNetwork(engine) if version == NAIVE else artifacts.load(self._known[version], engine)[0]
+        assert self._next_ms is not None
+        since_ms = self._next_ms - self._every_ms - int(self._settings.retrain.window_s * 1000)
+        series = [one.since(since_ms) for one in self._streams.series()]
+        outcome, reason, artifact = retrain.attempt(self._settings, series, incumbent, version)
+        if artifact is not None:
+            self._in_force.version = artifacts.version_of(artifact)
+            self._known[self._in_force.version] = artifact
+        log.info("cycle", outcome=outcome, reason=reason, in_force=self._in_force.version)
 
 
 def _fingerprint(engine: EngineSettings) -> str:

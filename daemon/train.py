@@ -66,14 +66,14 @@ def run(
     with written(out) as file:
         records = read_csv(data, settings.input) if is_csv(data) else iter(Recording(data))
         log.info("reading", data=str(data))
-        streams = _Streams(Decoder(settings.input), len(engine.channels))
+        streams = Streams(Decoder(settings.input), len(engine.channels))
         streams.read(records, until_ms)
         started_s = time.perf_counter()
         try:
             network, report = fit(streams.series(), engine, seed, recipe, progress=_progress())
         except NotEnoughReadings as error:
             raise OperatorError(f"{data}: {error}") from None
-        artifact = artifacts.dump(network, Manifest.of(engine, _facts(report, seed)))
+        artifact = artifacts.dump(network, Manifest.of(engine, facts(report, seed)))
         file.write(artifact)
     seconds = time.perf_counter() - started_s
     summary = [
@@ -89,11 +89,12 @@ def run(
     return 0
 
 
-class _Streams:
-    """Collects readings by partition and stream, in log order."""
+class Streams:
+    """Collects readings by partition and stream, in log order; of the wanted streams alone."""
 
-    def __init__(self, decoder: Decoder, channels: int) -> None:
+    def __init__(self, decoder: Decoder, channels: int, wanted: Callable[[str], bool] = lambda _stream: True) -> None:
         self.bad = 0
+        self._wanted = wanted
         self._decoder, self._channels = decoder, channels
         self._columns: dict[tuple[int, str], tuple[array[int], array[float]]] = {}
 
@@ -109,13 +110,20 @@ class _Streams:
                 self.bad += 1
                 continue
             for reading in readings:
-                if until_ms is None or reading.time_ms < until_ms:
+                if (until_ms is None or reading.time_ms < until_ms) and self._wanted(reading.stream):
                     key = (record.partition, reading.stream)
                     if key not in self._columns:
                         self._columns[key] = array("q"), array("d")
                     times, values = self._columns[key]
                     times.append(reading.time_ms)
                     values.extend(reading.values)
+
+    def newest_ms(self, record: Record) -> int | None:
+        """The latest time in a record; None where it cannot be decoded."""
+        try:
+            return max((reading.time_ms for reading in self._decoder.decode(record)), default=None)
+        except BadRecord:
+            return None
 
     def series(self) -> list[Series]:
         """What was collected, one series a stream."""
@@ -138,7 +146,8 @@ def _ratio(report: Report) -> str:
     return f"{report.mae / report.naive_mae - 1:+.1%}" if report.naive_mae else "-"
 
 
-def _facts(report: Report, seed: int) -> TrainingFacts:
+def facts(report: Report, seed: int) -> TrainingFacts:
+    """What a manifest says of a fit."""
     scores = {"pinball": report.pinball, "mae": report.mae, "naive_mae": report.naive_mae}
     return TrainingFacts(
         seed=seed,

@@ -124,17 +124,18 @@ def read_file(path: Path) -> bytes:
         raise OperatorError(f"The weights file {str(path)!r} cannot be read ({error.strerror}): check model.weights.") from None
 
 
-def publish(settings: Settings, broker: Broker, data: bytes | None, current: str | None = None) -> str:
+def publish(settings: Settings, broker: Broker, data: bytes | None, current: str | None = None, identity: str = "publish") -> str:
     """Write an artifact, and the version that is to be in force, in one transaction; return that version.
 
     Args:
         data: The artifact; None writes only which version is in force.
         current: That version; None is the artifact's own.
+        identity: Ends the transactional id: a newer publisher of the same one fences the older.
     """
     topic = settings.topic("models")
     version = artifacts.version_of(data) if data is not None else current
     assert version is not None, "something is published"
-    producer = broker.producer(f"{settings.kafka.group_id}-publish")
+    producer = broker.producer(f"{settings.kafka.group_id}-{identity}")
     try:
         producer.begin()
         if data is not None:

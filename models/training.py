@@ -76,6 +76,7 @@ def fit(
     seed: int,
     recipe: Recipe | None = None,
     progress: Callable[[str, float], None] = lambda what, share: None,
+    start: Network | None = None,
 ) -> tuple[Network, Report]:
     """A network fitted to these readings.
 
@@ -85,6 +86,7 @@ def fit(
         seed: Of first weights, minibatches, dropout and flips.
         recipe: How; the defaults where None.
         progress: Told what is going on, and which share of it is done.
+        start: Whose weights to begin with, but for the highway; new ones where None.
 
     Raises:
         NotEnoughReadings: Nothing can be learned or judged.
@@ -98,7 +100,7 @@ def fit(
         progress("highway", 0.0)
         found = highway.fit(data, list(cut(iter(train))), held_out.pieces)
         _set_highway(network, found)
-        network, report = _Fit(network, data, train, held_out, recipe, seed).run(progress)
+        network, report = _Fit(network, data, train, held_out, recipe, seed, start).run(progress)
         # Costs a second and is worth up to .0015 of MAE on ETT: what is linear is learned from the newest readings too.
         _set_highway(network, highway.refit(data, list(cut(data.pieces())), found.penalties))
         return network, report
@@ -151,7 +153,14 @@ class _Fit:
     """One run of the optimizer."""
 
     def __init__(
-        self, network: Network, data: TrainingData, train: list[Piece], held_out: _HeldOut, recipe: Recipe, seed: int
+        self,
+        network: Network,
+        data: TrainingData,
+        train: list[Piece],
+        held_out: _HeldOut,
+        recipe: Recipe,
+        seed: int,
+        start: Network | None,
     ) -> None:
         self._network, self._data, self._recipe = network, data, recipe
         self._generator = torch.Generator().manual_seed(seed)
@@ -163,7 +172,10 @@ class _Fit:
         self._odds = np.cumsum(self._train[:, 2] - self._train[:, 1])
         self._held_out = held_out.pieces
         self._judged = self._batch_of(held_out)
-        _draw(network, self._generator)
+        if start is None:
+            _draw(network, self._generator)
+        else:
+            _take_over(network, start)
         self._average = {name: weight.detach().clone() for name, weight in network.named_parameters()}
         self._skipped = self._clipped = 0
         self._largest = 0.0
@@ -324,6 +336,15 @@ def _draw(network: Network, generator: torch.Generator) -> None:
                 weight.uniform_(-(hidden**-0.5), hidden**-0.5, generator=generator)
             elif name.endswith(".bias"):
                 weight[hidden : 2 * hidden] = 1.0
+
+
+@torch.no_grad()
+def _take_over(network: Network, start: Network) -> None:
+    """The weights of another network of the same shape; the highway is this one's own."""
+    theirs = dict(start.named_parameters())
+    for name, weight in network.named_parameters():
+        if name != "highway":
+            weight.copy_(theirs[name])
 
 
 def _zero_state(network: Network, rows: int) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,16 @@ class Series(NamedTuple):
     time_ms: np.ndarray  # int64 (n,)
     values: np.ndarray  # float64 (n, C), NaN is missing
 
+    def since(self, time_ms: int) -> Series:
+        """The readings from a time on."""
+        kept = self.time_ms >= time_ms
+        return Series(self.stream, self.time_ms[kept], self.values[kept])
+
+    def before(self, time_ms: int) -> Series:
+        """The readings before a time."""
+        kept = self.time_ms < time_ms
+        return Series(self.stream, self.time_ms[kept], self.values[kept])
+
 
 class Piece(NamedTuple):
     """Consecutive readings of one segment, as indices into the data's arrays: first to last - 1."""
@@ -104,14 +114,14 @@ def prepare(
     Returns:
         The data, in memory: about 4 (F + T K) + 32 T bytes a reading.
     """
-    segments = [part for one in series for part in _segments(one, engine.input.max_gap_s)]
-    segments.sort(key=lambda one: -len(one.time_ms))  # those that still have readings are then always the first ones
-    starts = np.cumsum([0, *(len(one.time_ms) for one in segments)])
+    parts = [part for one in series for part in segments(one, engine.input.max_gap_s)]
+    parts.sort(key=lambda one: -len(one.time_ms))  # those that still have readings are then always the first ones
+    starts = np.cumsum([0, *(len(one.time_ms) for one in parts)])
     channels = features.FeatureShape(engine).targets.tolist()
-    period_ms = seasons.find([(one.time_ms, one.values[:, channel]) for one in segments for channel in channels])
+    period_ms = seasons.find([(one.time_ms, one.values[:, channel]) for one in parts for channel in channels])
     shape = features.FeatureShape(engine, period_ms)
     none = Series("", np.zeros(0, np.int64), np.zeros((0, len(engine.channels))))
-    time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *segments, strict=True))[1:])
+    time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *parts, strict=True))[1:])
     seen = _observe(shape, starts, time_ms, values, progress)
     known = np.where(np.isnan(values[:, shape.targets]), np.nan, seen.newest)  # (N, T)
     targets = [
@@ -141,7 +151,7 @@ class _Observed(NamedTuple):
     season: np.ndarray  # float32 (N, T, D - W)
 
 
-def _segments(series: Series, max_gap_s: float) -> Iterator[Series]:
+def segments(series: Series, max_gap_s: float) -> Iterator[Series]:
     """Cut a stream as the daemon would start its row afresh: late readings dropped, a start needs every channel's value."""
     later = np.maximum.accumulate(series.time_ms)
     keep = np.concatenate([[True], series.time_ms[1:] > later[:-1]])[: len(later)]

@@ -859,7 +859,11 @@ class KafkaPythonReader:
     def log_start(self, topic: str, partition: int) -> int:
         return self._offset(topic, partition, OffsetSpec.EARLIEST)
 
-    def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
+    def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
+        found = self._offset(topic, partition, time_ms)
+        return found if found >= 0 else self.high_watermark(topic, partition)
+
+    def _offset(self, topic: str, partition: int, spec: OffsetSpec | int) -> int:
         each = TopicPartition(topic, partition)
         with _translating(f"offsets of {topic}[{partition}]"):
             found = self._admin.list_partition_offsets({each: spec}, timeout_ms=self._timeout_ms)

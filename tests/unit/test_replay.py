@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from config.settings import Settings
+from config.settings import Settings, load
 from daemon import replay
 from daemon.engines import Engines
 from daemon.epochs import Epoch
@@ -192,3 +193,20 @@ def test_unusable_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OperatorError):
         replay.run(SETTINGS, record(tmp_path), [tmp_path / "weights"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_retraining_on_the_way_does_not_depend_on_the_polls(tmp_path: Path) -> None:
+    """Weights come in force by event time, each from the ones before, and the forecasts are the same however polled."""
+    settings = load(None, {}, ["model.hidden=8", "model.horizon=4", "model.context=16", "retrain.steps=60"])
+    hours = [(i, 10 * math.sin(2 * math.pi * i / 24) + (i * 7 % 5) / 10) for i in range(480)]
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join(["time,a", *(f"{1_700_000_000 + 3600 * i},{value:.3f}" for i, value in hours)]))
+    outs = []
+    for poll_records in (7, 5000):
+        outs.append(tmp_path / f"{poll_records}.jsonl")
+        assert replay.run(settings, data, [], outs[-1], poll_records=poll_records, retrain_every_s=7 * 86_400) == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    versions = [json.loads(line)["model_version"] for line in outs[0].read_text().splitlines()]
+    assert versions[0] == "naive"
+    assert versions[168] != "naive"
+    assert versions[:168] == ["naive"] * 168

@@ -1,0 +1,194 @@
+"""`recurd retrain`: the worker that trains on the newest readings and puts what is clearly better in force.
+
+A cycle: read the window of the input topic, train from the incumbent's weights on all but its tail, judge candidate, incumbent
+and last value on the tail with the daemon's own engine, publish or keep. A cycle that fails, or finds nothing better, changes
+nothing. All state is in the topics. The transactional id is one per group, so that a second worker fences the first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from config.settings import Settings
+from daemon import logs, weights
+from daemon.brokers import connect
+from daemon.brokers.port import Broker
+from daemon.codec import Decoder
+from daemon.errors import BrokerError, OperatorError
+from daemon.record import read_log
+from daemon.train import Streams, facts
+from daemon.weights import ModelStore
+from models import artifacts, judging
+from models.artifacts import ArtifactError, Manifest
+from models.forecaster import NAIVE
+from models.networks import NaiveNetwork, Network
+from models.training import NotEnoughReadings, Recipe, fit
+from models.training_data import Series
+
+#: While there are too few readings for first weights, they are looked for again after this.
+IMPATIENT_S = 60.0
+#: Streams are sampled in so many parts.
+SHARES = 1000
+
+log = logs.get("retrain")
+
+
+class Cycle(NamedTuple):
+    """What a cycle came to. Outcomes: promoted, kept, too_few."""
+
+    outcome: str
+    version: str  # in force afterwards
+    reason: str
+
+
+def run(settings: Settings, once: bool, say: Callable[[str], None]) -> int:
+    """Run cycles until told to stop, or one.
+
+    Raises:
+        OperatorError: The settings are for an engine without weights, or the incumbent cannot be used.
+        BrokerError: With `once`, the broker failed.
+    """
+    if settings.model.kind != "forecaster":
+        raise OperatorError(f'model.kind = "{settings.model.kind}" is not retrained: only "forecaster" is.')
+    if once:
+        cycle = run_cycle(settings, connect(settings))
+        say(f"{cycle.outcome}: {cycle.reason.rstrip('.')}; {cycle.version} is in force")
+        return 0
+    stopping = _stopped_by_signals()
+    os.nice(settings.retrain.nice)
+    while not stopping.is_set():
+        stopping.wait(_cycle_or_wait(settings))
+    return 0
+
+
+def _cycle_or_wait(settings: Settings) -> float:
+    """One cycle, whatever becomes of it; seconds until the next."""
+    try:
+        cycle = run_cycle(settings, connect(settings))
+    except (BrokerError, OperatorError, ArtifactError) as error:
+        log.error("cycle failed", error=type(error).__name__, reason=str(error))
+        return min(IMPATIENT_S, settings.retrain.every_s)
+    log.info("cycle", outcome=cycle.outcome, reason=cycle.reason, in_force=cycle.version)
+    return min(IMPATIENT_S, settings.retrain.every_s) if cycle.outcome == "too_few" else settings.retrain.every_s
+
+
+def run_cycle(settings: Settings, broker: Broker) -> Cycle:
+    """Read, train, judge; publish what is better."""
+    store = ModelStore(settings, broker)
+    try:
+        store.refresh()
+    finally:
+        store.close()
+    version = store.current or NAIVE
+    incumbent = _incumbent(settings, store, version)
+    outcome, reason, artifact = attempt(settings, read_window(settings, broker), incumbent, version)
+    if artifact is not None:
+        version = weights.publish(settings, broker, artifact, identity="retrain")
+    return Cycle(outcome, version, reason)
+
+
+def attempt(
+    settings: Settings, series: Sequence[Series], incumbent: Network | NaiveNetwork, version: str
+) -> tuple[str, str, bytes | None]:
+    """Train and judge on these readings: the outcome, its reason, and the artifact that should be in force, if any."""
+    retrain, engine = settings.retrain, settings.engine()
+    cut_ms = _cut_ms(series, retrain.held_out)
+    start = incumbent if isinstance(incumbent, Network) else None
+    started_s = time.monotonic()
+    try:
+        network, report = fit(
+            [one.before(cut_ms) for one in series], engine, retrain.seed, Recipe(steps=retrain.steps), start=start
+        )
+    except NotEnoughReadings as error:
+        return "too_few", str(error), None
+    log.info(
+        "trained", readings=report.readings, steps=report.steps, skipped=report.skipped,
+        largest_gradient=round(report.largest_gradient, 3), seconds=round(time.monotonic() - started_s, 1),
+    )  # fmt: skip
+    judged = judging.judge(series, engine, {"candidate": network, "incumbent": incumbent}, cut_ms)
+    refusal = gate(judged["candidate"], judged["incumbent"], retrain.min_gain)
+    if refusal:
+        return "kept", refusal, None
+    training = facts(report, retrain.seed).model_copy(update={"parent": version})
+    better, _ = judging.gain(judged["candidate"], judged["incumbent"])
+    reason = f"{better:.1%} better than {version} on the held-out tail"
+    return "promoted", reason, artifacts.dump(network, Manifest.of(engine, training))
+
+
+def gate(candidate: judging.Errors, incumbent: judging.Errors, min_gain: float) -> str:
+    """Why a candidate is not promoted; empty where it is."""
+    if not candidate.pairs.sum():
+        return "nothing on the held-out tail could be scored"
+    if not candidate.mae < candidate.naive_mae:
+        return f"its error on the held-out tail, {candidate.mae:.4f}, is not below the last value's, {candidate.naive_mae:.4f}"
+    better, bound = judging.gain(candidate, incumbent)
+    if better < min_gain:
+        return f"it is {better:.1%} better on the held-out tail, retrain.min_gain asks for {min_gain:.1%}"
+    if bound <= 0:
+        return f"it is {better:.1%} better on the held-out tail, which may be chance (lower bound {bound:.1%})"
+    return ""
+
+
+def read_window(settings: Settings, broker: Broker) -> list[Series]:
+    """The streams of the last `retrain.window_s` by the records' timestamps.
+
+    Where there are more than `retrain.max_readings`, a sample of the streams by a hash of their ids, whole.
+    """
+    topic, since_ms = settings.topics.readings, int((time.time() - settings.retrain.window_s) * 1000)
+    reader = broker.reader()
+    try:
+        numbers = reader.partitions(topic)
+        starts = {number: reader.offset_at(topic, number, since_ms) for number in numbers}
+        ends = {number: reader.high_watermark(topic, number) for number in numbers}
+        records = sum(max(ends[number] - starts[number], 0) for number in numbers)
+        share = min(1.0, settings.retrain.max_readings / max(records, 1))
+        streams = Streams(Decoder(settings.input), len(settings.engine().channels), _sampled(share))
+        streams.read(read_log(reader, topic, starts, ends), None)
+    finally:
+        reader.close()
+    log.info("window read", records=records, streams=len(streams), share_of_streams=round(share, 3), not_decodable=streams.bad)
+    return streams.series()
+
+
+def _sampled(share: float) -> Callable[[str], bool]:
+    limit = max(1, round(share * SHARES))
+    return lambda stream: crc32(stream.encode()) % SHARES < limit
+
+
+def _incumbent(settings: Settings, store: ModelStore, version: str) -> Network | NaiveNetwork:
+    engine = settings.engine()
+    if version == NAIVE:
+        return NaiveNetwork(engine)
+    data = store.versions.get(version)
+    if data is None:
+        raise OperatorError(f"The models topic says that {version} is in force, but does not hold it: publish it again.")
+    return artifacts.load(data, engine)[0]
+
+
+def _cut_ms(series: Iterable[Series], held_out: float) -> int:
+    """The time from which on the last share of the readings lies."""
+    times = np.sort(np.concatenate([np.zeros(0, np.int64), *(one.time_ms for one in series)]))
+    return int(times[min(int(len(times) * (1 - held_out)), len(times) - 1)]) if len(times) else 0
+
+
+def _stopped_by_signals() -> threading.Event:
+    """Set by SIGTERM or SIGINT; a second one ends at once, which leaves nothing half done: publishing is one transaction."""
+    stopping = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stopping

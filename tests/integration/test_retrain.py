@@ -1,0 +1,66 @@
+"""recurd retrain: reads the topic, trains, judges, puts what is better in force; a daemon that serves follows it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daemon.brokers.dev import DevBroker
+from tests.harness import Daemon, Topics, recurd, running, wait_until
+
+HOUR_MS = 3_600_000
+STREAMS, READINGS = 4, 500
+SMALL = {"model.hidden": 8, "model.horizon": 4, "model.context": 32}
+
+
+def seasonal(first_ms: int) -> list[tuple[int, bytes | None, bytes, int]]:
+    """Hourly readings with a day's course and a little noise, which the last value forecasts badly."""
+    rng = random.Random(5)
+    records = []
+    for hour in range(READINGS):
+        for stream in range(STREAMS):
+            value = 10 * math.sin(2 * math.pi * (hour + 5 * stream) / 24) + rng.gauss(0, 0.5)
+            time_ms = first_ms + hour * HOUR_MS
+            text = json.dumps({"stream": f"s{stream}", "time": time_ms, "value": round(value, 3)})
+            records.append((stream % 2, None, text.encode(), time_ms))
+    return records
+
+
+@pytest.mark.broker
+def test_a_better_candidate_is_put_in_force_and_served(broker: DevBroker, unique: Callable[[str], str], tmp_path: Path) -> None:
+    """Too few readings: kept. Enough: promoted, with its parent and scores. Once more: nothing better. The daemon follows."""
+    topics = Topics.create(broker.bootstrap, unique("retrain"), 2)
+    place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
+    settings = {**place, **SMALL, "retrain.steps": 150}
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+    def command(*words: str) -> str:
+        done = recurd(*words, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    records = seasonal(int(time.time() * 1000) - READINGS * HOUR_MS)
+    topics.send(records[:20])
+    daemon = Daemon(topics, tmp_path, "a", {**SMALL, "kafka.instance_id": "a"})
+    with running(daemon):
+        life = daemon.start()
+        daemon.wait_ready()
+        assert command("retrain", "--once").startswith("too_few: 16 readings are not enough")
+        topics.send(records[20:])
+        said = command("retrain", "--once")
+        assert said.startswith("promoted: "), said
+        version = said.split("; ")[1].split()[0]
+        facts = json.loads(command("models", "show", version))
+        assert facts["in_force"] is True
+        assert facts["training"]["parent"] == "naive"
+        assert facts["training"]["scores"]["mae"] < facts["training"]["scores"]["naive_mae"]
+        assert command("retrain", "--once").startswith("kept: ")
+        wait_until(lambda: [e for e in life.named("epoch started") if e.fields["model_version"] == version], "the swap")
+        topics.wait_committed()
+        assert daemon.stop() == 0, life.tail()
