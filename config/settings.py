@@ -224,6 +224,7 @@ class WatchdogSettings(Section):
 class RetrainSettings(Section):
     """The worker `recurd retrain`: what it reads, and when a candidate is better."""
 
+    supervised: bool = Field(False, description="serve runs the worker beside the daemon that owns partition 0")
     every_s: float = Field(86_400.0, ge=1, le=31_536_000, description="between two cycles, s")
     window_s: float = Field(
         86_400.0 * 60, ge=60, le=315_360_000, description="readings this old are used, by record timestamp, s"

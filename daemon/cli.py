@@ -61,11 +61,15 @@ def _said(error: Exception, code: int) -> int:
 # -- the commands -------------------------------------------------------------------------------------------------------------
 
 
-def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import serve
 
+    given = [
+        *(["--config", str(options.config)] if options.config else []),
+        *(word for one in options.set for word in ("--set", one)),
+    ]
     try:
-        return serve.run(settings)
+        return serve.run(settings, [sys.executable, "-m", "daemon.cli", "retrain", "--supervised", *given])
     except OperatorError as error:  # before the log and the probes are there to say it
         return _said(error, EXIT_NO_RESTART)
     except RecurdError as error:
@@ -101,7 +105,7 @@ def _retrain(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import retrain
 
     with _weights_errors():
-        return retrain.run(settings, options.once, print)
+        return retrain.run(settings, options.once, options.supervised, print)
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:
@@ -244,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     retrain = _command(commands, "retrain", _retrain, "train on the newest readings and put in force what is clearly better")
     retrain.add_argument("--once", action="store_true", help="one cycle, then end")
+    retrain.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)  # ends with its standard input
     _add_replay(commands)
     _add_record(commands)
     _add_state(_group(commands, "state", "the streams' state as it would be restored"))

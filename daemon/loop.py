@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from config.settings import Settings
@@ -55,7 +55,10 @@ class Loop:
         metrics: Metrics,
         health: Health,
         stopping: threading.Event,
+        owns_first: Callable[[bool], None] = lambda _owns: None,
     ) -> None:
+        """`owns_first` is told every turn whether partition 0 is held here: what runs once a group runs beside it."""
+        self._owns_first = owns_first
         self._kafka = settings.kafka
         self._broker = broker
         self._own = ownership
@@ -274,6 +277,7 @@ class Loop:
         lags = {
             number: max(end - self._own.held[number].pipeline.next_offset, 0) for number, end in ends.items() if end is not None
         }
+        self._owns_first(0 in self._own.held)
         self._metrics.turn(self._own.held, self._own.waiting, lags)
         self._guard_against_stalls(consumer, lags)
 

@@ -130,6 +130,7 @@ class Metrics:
             "arithmetic_changes", "Epochs begun because the engine version or the arithmetic fingerprint changed."
         )
         self.model_load_failures = self._counter("model_load_failures", "Weights that were refused.", reason=LOAD_FAILURES)
+        self.worker_ends = self._counter("worker_ends", "Ends of the retraining worker that nobody asked for.")
         self.models_refused = self._counter("models_refused", "Versions that were to be in force and cannot be.", reason=REFUSALS)
         self.rows_rebuilt = self._counter("rows_rebuilt", "Rows whose hidden and cell were made anew by another model version.")
 

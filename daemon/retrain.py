@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -50,8 +51,14 @@ class Cycle(NamedTuple):
     reason: str
 
 
-def run(settings: Settings, once: bool, say: Callable[[str], None]) -> int:
+def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], None]) -> int:
     """Run cycles until told to stop, or one.
+
+    Args:
+        settings: All of them.
+        once: One cycle, and `say` what it came to.
+        supervised: End at once when standard input does: the daemon beside which this runs is gone.
+        say: Takes the outcome of a single cycle.
 
     Raises:
         OperatorError: The settings are for an engine without weights, or the incumbent cannot be used.
@@ -64,6 +71,8 @@ def run(settings: Settings, once: bool, say: Callable[[str], None]) -> int:
         say(f"{cycle.outcome}: {cycle.reason.rstrip('.')}; {cycle.version} is in force")
         return 0
     stopping = _stopped_by_signals()
+    if supervised:
+        threading.Thread(target=_end_with_input, name="recurd-input", daemon=True).start()
     os.nice(settings.retrain.nice)
     while not stopping.is_set():
         stopping.wait(_cycle_or_wait(settings))
@@ -178,6 +187,11 @@ def _cut_ms(series: Iterable[Series], held_out: float) -> int:
     """The time from which on the last share of the readings lies."""
     times = np.sort(np.concatenate([np.zeros(0, np.int64), *(one.time_ms for one in series)]))
     return int(times[min(int(len(times) * (1 - held_out)), len(times) - 1)]) if len(times) else 0
+
+
+def _end_with_input() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
 
 
 def _stopped_by_signals() -> threading.Event:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from daemon.loop import BACKOFF_S, Loop
 from daemon.metrics import Metrics
 from daemon.ownership import Ownership
 from daemon.restore import Restorer
+from daemon.supervise import Supervisor
 from daemon.swap import InForce, Watcher
 from daemon.watchdog import Watchdog
 from models import arithmetic
@@ -40,8 +41,13 @@ STOP_S = 8.0
 log = logs.get("serve")
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal; the exit code says whether a restart helps."""
+def run(settings: Settings, worker: Sequence[str] = ()) -> int:
+    """Serve until a signal; the exit code says whether a restart helps.
+
+    Args:
+        settings: All of them.
+        worker: The command of `recurd retrain` with these settings, for `retrain.supervised`.
+    """
     logs.configure(settings.log)
     metrics = Metrics()
     health = Health(settings.watchdog.timeout_s)
@@ -49,21 +55,25 @@ def run(settings: Settings) -> int:
     _catch_signals(stopping)
     server = HttpServer(settings.http, metrics.registry, health)
     watchdog = Watchdog(health, settings.watchdog.timeout_s)
+    supervisor = Supervisor(worker, metrics)
     server.start()
     watchdog.start()
+    if settings.retrain.supervised:
+        supervisor.start()
     try:
-        return _serve(settings, metrics, health, stopping)
+        return _serve(settings, metrics, health, stopping, supervisor)
     finally:
+        supervisor.stop()
         watchdog.stop()
         server.stop()
 
 
-def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event) -> int:
+def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event, supervisor: Supervisor) -> int:
     metrics.state("starting")
     try:
         fingerprint = _self_check(settings)
         health.beat()
-        loop = _patiently(lambda: _make_loop(settings, fingerprint, metrics, health, stopping), health, stopping)
+        loop = _patiently(lambda: _make_loop(settings, fingerprint, metrics, health, stopping, supervisor), health, stopping)
         if loop is not None:
             metrics.state("running")
             garbage.settle()
@@ -90,7 +100,14 @@ def _self_check(settings: Settings) -> str:
     return fingerprint
 
 
-def _make_loop(settings: Settings, fingerprint: str, metrics: Metrics, health: Health, stopping: threading.Event) -> Loop:
+def _make_loop(
+    settings: Settings,
+    fingerprint: str,
+    metrics: Metrics,
+    health: Health,
+    stopping: threading.Event,
+    supervisor: Supervisor,
+) -> Loop:
     broker = connect(settings)
     partitions = _ensure_topics(settings, broker).partitions
     store = weights.ModelStore(settings, broker)
@@ -105,7 +122,7 @@ def _make_loop(settings: Settings, fingerprint: str, metrics: Metrics, health: H
         Watcher(store, in_force, engine_for, metrics).start()
     restorer = Restorer(settings, broker, engine_for, in_force, metrics.stage)
     ownership = Ownership(settings, restorer, lambda: _ensure_topics(settings, broker), metrics)
-    return Loop(settings, broker, ownership, Committer(settings, broker, metrics), metrics, health, stopping)
+    return Loop(settings, broker, ownership, Committer(settings, broker, metrics), metrics, health, stopping, supervisor.want)
 
 
 def _ensure_topics(settings: Settings, broker: Broker) -> topics.Topics:

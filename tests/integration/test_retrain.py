@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,3 +66,32 @@ def test_a_better_candidate_is_put_in_force_and_served(broker: DevBroker, unique
         wait_until(lambda: [e for e in life.named("epoch started") if e.fields["model_version"] == version], "the swap")
         topics.wait_committed()
         assert daemon.stop() == 0, life.tail()
+
+
+@pytest.mark.broker
+def test_the_worker_is_kept_running_and_never_outlives_the_daemon(
+    broker: DevBroker, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    """It brings weights in force by itself; killed, it is started again; a daemon that is killed takes it along."""
+    topics = Topics.create(broker.bootstrap, unique("worker"), 2)
+    wanted = {"retrain.supervised": "true", "retrain.steps": 100, "kafka.instance_id": "a", "input.max_gap_s": 604800}
+    daemon = Daemon(topics, tmp_path, "a", {**SMALL, **wanted})
+    topics.send(seasonal(int(time.time() * 1000) - READINGS * HOUR_MS))
+    with running(daemon):
+        life = daemon.start()
+        wait_until(lambda: [e for e in life.named("epoch started") if e.fields["model_version"] != "naive"], "weights of its own")
+        worker = life.named("worker started")[0].fields["process"]
+        os.kill(worker, signal.SIGKILL)
+        ended = life.wait_for("worker ended")
+        assert ended.fields["exit_code"] == -signal.SIGKILL
+        again = life.wait_for("worker started", count=2).fields["process"]
+        assert life.running()
+        life.kill()
+        wait_until(lambda: not alive(again), "the end of the worker", timeout_s=10)
+
+
+def alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1]
+    except FileNotFoundError:
+        return False

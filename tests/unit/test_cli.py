@@ -95,8 +95,11 @@ def test_settings_reach_the_command(put: Callable[..., None], tmp_path: Path, mo
     file.write_text("[kafka]\ngroup_id = 'a'\n[http]\nport = 1\n", "utf-8")
     monkeypatch.setenv("RECURD_HTTP__PORT", "2")
     got: list[Settings] = []
-    put(daemon, "serve", run=lambda settings: got.append(settings) or 75)
-    assert cli.main(["serve", "--config", str(file), "--set", "log.level=error", "--set", "http.host=::1"]) == 75
+    commands: list[list[str]] = []
+    put(daemon, "serve", run=lambda settings, worker: got.append(settings) or commands.append(worker) or 75)
+    given = ["--config", str(file), "--set", "log.level=error", "--set", "http.host=::1"]
+    assert cli.main(["serve", *given]) == 75
+    assert commands[0][-len(given) - 2 :] == ["retrain", "--supervised", *given]
     assert (got[0].kafka.group_id, got[0].http.port, got[0].log.level, got[0].http.host) == ("a", 2, "error", "::1")
 
 
