@@ -111,7 +111,7 @@ def test_the_broker_stops_at_any_moment_of_a_commit(own_broker: DevBroker, tmp_p
     topics = Topics.create(own_broker.bootstrap, "stops", PARTITIONS)
     daemon = Daemon(topics, tmp_path, "a", SETTINGS)
     outage = Outage(daemon)
-    stops = max(5, chaos_kills() // 2)
+    stops = max(4, chaos_kills() // 2)
     with running(daemon):
         daemon.start().wait_for("epoch started", count=PARTITIONS)
         reader = Reader(topics)
