@@ -146,52 +146,42 @@ def _state_show(settings: Settings, options: argparse.Namespace) -> int:
     return state.show(settings, options.stream, options.partition, print)
 
 
-def _models(call: Callable[[Settings, argparse.Namespace], int]) -> Command:
-    """A command whose weights may be unusable."""
-
-    def command(settings: Settings, options: argparse.Namespace) -> int:
-        with _weights_errors():
-            return call(settings, options)
-
-    return command
-
-
-@_models
+@_weights_errors()
 def _models_list(settings: Settings, _options: argparse.Namespace) -> int:
     from daemon import versions
 
     return versions.list_versions(settings, print)
 
 
-@_models
+@_weights_errors()
 def _models_show(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import versions
 
     return versions.show(settings, options.version, print)
 
 
-@_models
+@_weights_errors()
 def _models_promote(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import versions
 
     return versions.promote(settings, options.version, print)
 
 
-@_models
+@_weights_errors()
 def _models_rollback(settings: Settings, _options: argparse.Namespace) -> int:
     from daemon import versions
 
     return versions.rollback(settings, print)
 
 
-@_models
+@_weights_errors()
 def _models_import(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import versions
 
     return versions.import_file(settings, options.file, options.promote, print)
 
 
-@_models
+@_weights_errors()
 def _models_export(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import versions
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 
 from config.settings import Settings
 from daemon import blocks, codec, logs
@@ -47,7 +47,7 @@ class Committer:
             self._close(self._producer)
             self._producer = None
         if self._producer is None:
-            with self._admin() as admin:
+            with closing(self._broker.admin()) as admin:
                 self._end_hanging(admin)
                 producer = self._broker.producer(self._transactional_id)
                 try:
@@ -66,7 +66,7 @@ class Committer:
             OperatorError: There is one, and we may not end it. Where we cannot even look, that is only said.
         """
         try:
-            with self._admin() as admin:
+            with closing(self._broker.admin()) as admin:
                 self._end_hanging(admin)
         except BrokerError as error:
             log.warning("hanging transactions cannot be looked for", reason=str(error))
@@ -79,14 +79,6 @@ class Committer:
                 log.warning("transaction ended that the broker had lost", **ended._asdict())
         except FatalBrokerError as error:
             log.warning("hanging transactions cannot be looked for", reason=str(error))
-
-    @contextmanager
-    def _admin(self) -> Iterator[Admin]:
-        admin = self._broker.admin()
-        try:
-            yield admin
-        finally:
-            admin.close()
 
     def replace(self) -> None:
         """Close the producers; `connect` makes new ones."""

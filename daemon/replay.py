@@ -23,13 +23,12 @@ from daemon.epochs import Epoch
 from daemon.errors import EXIT_FAILED, OperatorError
 from daemon.pipeline import Outcome, Pipeline, ScoreKey, Scores
 from daemon.recording import Recording, RecordingError, is_csv, written
-from daemon.records import Message, Record
+from daemon.records import Message, Reading, Record
 from daemon.train import Streams
 from daemon.weights import read_file
 from models import arithmetic, artifacts
 from models.forecaster import NAIVE
 from models.layout import ENGINE_VERSION
-from models.networks import NaiveNetwork
 
 PROGRESS_S = 5.0
 
@@ -233,17 +232,18 @@ class Retraining:
         for poll in polls:
             first = 0
             for at, record in enumerate(poll):
-                if self._is_due(record):
+                readings = self._streams.decode(record)
+                if self._is_due(readings):
                     yield poll[first:at]
                     first = at
                     self._run()
-                self._streams.read([record], None)
+                self._streams.add(record.partition, readings)
             yield poll[first:]
 
-    def _is_due(self, record: Record) -> bool:
-        newest_ms = self._streams.newest_ms(record)
-        if newest_ms is None:
+    def _is_due(self, readings: Sequence[Reading]) -> bool:
+        if not readings:
             return False
+        newest_ms = max(reading.time_ms for reading in readings)
         if self._next_ms is None:
             self._next_ms = newest_ms + self._every_ms
         due = newest_ms >= self._next_ms
@@ -252,12 +252,10 @@ class Retraining:
         return due
 
     def _run(self) -> None:
-        engine, version = self._settings.engine(), self._in_force.version
-        incumbent = NaiveNetwork(engine) if version == NAIVE else artifacts.load(self._known[version], engine)[0]
         assert self._next_ms is not None
         since_ms = self._next_ms - self._every_ms - int(self._settings.retrain.window_s * 1000)
         series = [one.since(since_ms) for one in self._streams.series()]
-        outcome, reason, artifact = retrain.attempt(self._settings, series, incumbent, version)
+        outcome, reason, artifact = retrain.attempt(self._settings, series, self._in_force.version, self._known)
         if artifact is not None:
             self._in_force.version = artifacts.version_of(artifact)
             self._known[self._in_force.version] = artifact

@@ -8,19 +8,18 @@ nothing. All state is in the topics. The transactional id is one per group, so t
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from config.settings import Settings
-from daemon import logs, weights
+from daemon import logs, signals, weights
 from daemon.brokers import connect
 from daemon.brokers.port import Broker
 from daemon.codec import Decoder
@@ -33,7 +32,7 @@ from models.artifacts import ArtifactError, Manifest
 from models.forecaster import NAIVE
 from models.networks import NaiveNetwork, Network
 from models.training import NotEnoughReadings, Recipe, fit
-from models.training_data import Series
+from models.training_data import Series, tail_ms
 
 #: While there are too few readings for first weights, they are looked for again after this.
 IMPATIENT_S = 60.0
@@ -70,7 +69,8 @@ def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], N
         cycle = run_cycle(settings, connect(settings))
         say(f"{cycle.outcome}: {cycle.reason.rstrip('.')}; {cycle.version} is in force")
         return 0
-    stopping = _stopped_by_signals()
+    stopping = threading.Event()
+    signals.catch(stopping)  # a second one leaves nothing half done: publishing is one transaction
     if supervised:
         threading.Thread(target=_end_with_input, name="recurd-input", daemon=True).start()
     os.nice(settings.retrain.nice)
@@ -92,25 +92,23 @@ def _cycle_or_wait(settings: Settings) -> float:
 
 def run_cycle(settings: Settings, broker: Broker) -> Cycle:
     """Read, train, judge; publish what is better."""
-    store = ModelStore(settings, broker)
-    try:
+    with closing(ModelStore(settings, broker)) as store:
         store.refresh()
-    finally:
-        store.close()
-    version = store.current or NAIVE
-    incumbent = _incumbent(settings, store, version)
-    outcome, reason, artifact = attempt(settings, read_window(settings, broker), incumbent, version)
+    version = store.in_force()
+    outcome, reason, artifact = attempt(settings, read_window(settings, broker), version, store.versions)
     if artifact is not None:
         version = weights.publish(settings, broker, artifact, identity="retrain")
     return Cycle(outcome, version, reason)
 
 
 def attempt(
-    settings: Settings, series: Sequence[Series], incumbent: Network | NaiveNetwork, version: str
+    settings: Settings, series: Sequence[Series], version: str, versions: Mapping[str, bytes]
 ) -> tuple[str, str, bytes | None]:
-    """Train and judge on these readings: the outcome, its reason, and the artifact that should be in force, if any."""
+    """Train from the version in force and judge: the outcome, its reason, and the artifact that should be in force, if any."""
     retrain, engine = settings.retrain, settings.engine()
-    cut_ms = _cut_ms(series, retrain.held_out)
+    incumbent = NaiveNetwork(engine) if version == NAIVE else artifacts.load(versions[version], engine)[0]
+    times = np.concatenate([np.zeros(0, np.int64), *(one.time_ms for one in series)])
+    cut_ms = tail_ms(times, retrain.held_out) if len(times) else 0
     start = incumbent if isinstance(incumbent, Network) else None
     started_s = time.monotonic()
     try:
@@ -128,7 +126,7 @@ def attempt(
     if refusal:
         return "kept", refusal, None
     training = facts(report, retrain.seed).model_copy(update={"parent": version})
-    better, _ = judging.gain(judged["candidate"], judged["incumbent"])
+    better = 1 - judged["candidate"].mae / judged["incumbent"].mae
     reason = f"{better:.1%} better than {version} on the held-out tail"
     return "promoted", reason, artifacts.dump(network, Manifest.of(engine, training))
 
@@ -173,36 +171,6 @@ def _sampled(share: float) -> Callable[[str], bool]:
     return lambda stream: crc32(stream.encode()) % SHARES < limit
 
 
-def _incumbent(settings: Settings, store: ModelStore, version: str) -> Network | NaiveNetwork:
-    engine = settings.engine()
-    if version == NAIVE:
-        return NaiveNetwork(engine)
-    data = store.versions.get(version)
-    if data is None:
-        raise OperatorError(f"The models topic says that {version} is in force, but does not hold it: publish it again.")
-    return artifacts.load(data, engine)[0]
-
-
-def _cut_ms(series: Iterable[Series], held_out: float) -> int:
-    """The time from which on the last share of the readings lies."""
-    times = np.sort(np.concatenate([np.zeros(0, np.int64), *(one.time_ms for one in series)]))
-    return int(times[min(int(len(times) * (1 - held_out)), len(times) - 1)]) if len(times) else 0
-
-
 def _end_with_input() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
-
-
-def _stopped_by_signals() -> threading.Event:
-    """Set by SIGTERM or SIGINT; a second one ends at once, which leaves nothing half done: publishing is one transaction."""
-    stopping = threading.Event()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
-            os._exit(128 + number)
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
-    return stopping

@@ -7,17 +7,14 @@ second one forces, and so does a broker that does not answer in time.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import TypeVar
 
 from config.settings import Settings
-from daemon import garbage, logs, topics, weights
+from daemon import garbage, logs, signals, topics, weights
 from daemon.brokers import connect
-from daemon.brokers.port import Broker
 from daemon.commit import Committer
 from daemon.engines import Engines
 from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Stalled, Unreachable
@@ -52,7 +49,7 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
     metrics = Metrics()
     health = Health(settings.watchdog.timeout_s)
     stopping = threading.Event()
-    _catch_signals(stopping)
+    signals.catch(stopping, _limit_the_stop)
     server = HttpServer(settings.http, metrics.registry, health)
     watchdog = Watchdog(health, settings.watchdog.timeout_s)
     supervisor = Supervisor(worker, metrics)
@@ -109,7 +106,7 @@ def _make_loop(
     supervisor: Supervisor,
 ) -> Loop:
     broker = connect(settings)
-    partitions = _ensure_topics(settings, broker).partitions
+    partitions = topics.ensured(settings, broker).partitions
     store = weights.ModelStore(settings, broker)
     version = weights.first_version(settings, broker, store)
     metrics.model(version, settings.model.kind)
@@ -118,19 +115,15 @@ def _make_loop(
     in_force = InForce(settings, fingerprint, version)
     engine_for = Engines(store.artifact)
     engine_for(in_force(0, 0))  # unusable weights are found now
-    if settings.model.kind == "forecaster":
-        Watcher(store, in_force, engine_for, metrics).start()
     restorer = Restorer(settings, broker, engine_for, in_force, metrics.stage)
-    ownership = Ownership(settings, restorer, lambda: _ensure_topics(settings, broker), metrics)
-    return Loop(settings, broker, ownership, Committer(settings, broker, metrics), metrics, health, stopping, supervisor.want)
-
-
-def _ensure_topics(settings: Settings, broker: Broker) -> topics.Topics:
-    admin = broker.admin()
-    try:
-        return topics.ensure(settings, admin)
-    finally:
-        admin.close()
+    ownership = Ownership(settings, restorer, lambda: topics.ensured(settings, broker), metrics)
+    committer = Committer(settings, broker, metrics)
+    loop = Loop(settings, broker, ownership, committer, metrics, health, stopping, supervisor.want)
+    if settings.model.kind == "forecaster":
+        Watcher(store, in_force, engine_for, metrics).start()  # last: what is above may be tried again
+    else:
+        store.close()
+    return loop
 
 
 def _patiently(make: Callable[[], Made], health: Health, stopping: threading.Event) -> Made | None:
@@ -155,17 +148,7 @@ def _end_undrained() -> None:
     os._exit(0)
 
 
-def _catch_signals(stopping: threading.Event) -> None:
-    """The first SIGTERM or SIGINT asks, the second forces; so does time."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
-            sys.stderr.flush()
-            os._exit(128 + number)
-        stopping.set()
-        limit = threading.Timer(STOP_S, _end_undrained)
-        limit.daemon = True
-        limit.start()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
+def _limit_the_stop() -> None:
+    limit = threading.Timer(STOP_S, _end_undrained)
+    limit.daemon = True
+    limit.start()

@@ -7,7 +7,9 @@ partition at a time (`daemon.ownership`). An artifact that cannot be used is ref
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from config.settings import Settings
 from daemon import logs
@@ -49,24 +51,19 @@ class Watcher:
         self._engine_for = engine_for
         self._metrics = metrics
         self._considered: str | None = in_force.version
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recurd-models", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Watch until the process ends."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End soon; a read that hangs ends with the process."""
-        self._stopping.set()
-
     def _run(self) -> None:
-        while not self._stopping.wait(WATCH_S):
+        while True:
+            time.sleep(WATCH_S)
             try:
                 self.look()
             except BrokerError as error:
                 log.debug("models topic not read", reason=str(error))
-        self._store.close()
 
     def look(self) -> None:
         """Read the topic on, and put a new version in force where it can be.
@@ -94,5 +91,4 @@ class Watcher:
         data = self._store.versions.get(version)
         if version != NAIVE and data is not None and artifacts.version_of(data) != version:
             raise ArtifactError("corrupt", f"The weights cannot be used: their bytes are not those of version {version}.")
-        wanted = self._in_force(0, 0)
-        self._engine_for(Epoch(0, 0, version, wanted.engine, wanted.engine_version, wanted.fingerprint))
+        self._engine_for(replace(self._in_force(0, 0), model_version=version))

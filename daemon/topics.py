@@ -6,11 +6,12 @@ A mismatch is refused at start with the command that mends it. Knows the port's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import NamedTuple
 
 from config.settings import Settings
 from daemon import logs
-from daemon.brokers.port import Admin, TopicSpec, TopicState
+from daemon.brokers.port import Admin, Broker, TopicSpec, TopicState
 from daemon.errors import StateError
 
 #: Dead letters must hold a record of the input's maximum size and its headers.
@@ -60,6 +61,12 @@ def ensure(settings: Settings, admin: Admin) -> Topics:
         if spec.name in found:
             _check(spec, found[spec.name], admin)
     return Topics(readings.partitions, _dead_letter_bytes(readings))
+
+
+def ensured(settings: Settings, broker: Broker) -> Topics:
+    """`ensure` with an admin of its own."""
+    with closing(broker.admin()) as admin:
+        return ensure(settings, admin)
 
 
 def needed(settings: Settings, readings: TopicState) -> list[TopicSpec]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from daemon.codec import Decoder, format_time
 from daemon.csv_log import read_csv
 from daemon.errors import BadRecord, OperatorError
 from daemon.recording import Recording, is_csv, written
-from daemon.records import Record
+from daemon.records import Reading, Record
 from models import artifacts
 from models.artifacts import Manifest, TrainingFacts
 from models.training import NotEnoughReadings, Recipe, Report, fit
@@ -104,26 +104,27 @@ class Streams:
     def read(self, records: Iterable[Record], until_ms: int | None) -> None:
         """Decode all records; keep readings before `until_ms`."""
         for record in records:
-            try:
-                readings = self._decoder.decode(record)
-            except BadRecord:
-                self.bad += 1
-                continue
-            for reading in readings:
-                if (until_ms is None or reading.time_ms < until_ms) and self._wanted(reading.stream):
-                    key = (record.partition, reading.stream)
-                    if key not in self._columns:
-                        self._columns[key] = array("q"), array("d")
-                    times, values = self._columns[key]
-                    times.append(reading.time_ms)
-                    values.extend(reading.values)
+            readings = self.decode(record)
+            self.add(record.partition, [one for one in readings if until_ms is None or one.time_ms < until_ms])
 
-    def newest_ms(self, record: Record) -> int | None:
-        """The latest time in a record; None where it cannot be decoded."""
+    def decode(self, record: Record) -> Sequence[Reading]:
+        """A record's readings; none, and counted, where it cannot be decoded."""
         try:
-            return max((reading.time_ms for reading in self._decoder.decode(record)), default=None)
+            return self._decoder.decode(record)
         except BadRecord:
-            return None
+            self.bad += 1
+            return []
+
+    def add(self, partition: int, readings: Iterable[Reading]) -> None:
+        """Keep readings of one record."""
+        for reading in readings:
+            if self._wanted(reading.stream):
+                key = (partition, reading.stream)
+                if key not in self._columns:
+                    self._columns[key] = array("q"), array("d")
+                times, values = self._columns[key]
+                times.append(reading.time_ms)
+                values.extend(reading.values)
 
     def series(self) -> list[Series]:
         """What was collected, one series a stream."""

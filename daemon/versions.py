@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from config.settings import Settings
@@ -87,17 +87,10 @@ def export(settings: Settings, version: str, out: Path, say: Say) -> int:
 @contextmanager
 def _store(settings: Settings) -> Iterator[tuple[Broker, ModelStore]]:
     broker = connect(settings)
-    admin = broker.admin()
-    try:
-        topics.ensure(settings, admin)
-    finally:
-        admin.close()
-    store = ModelStore(settings, broker)
-    try:
+    topics.ensured(settings, broker)
+    with closing(ModelStore(settings, broker)) as store:
         store.refresh()
         yield broker, store
-    finally:
-        store.close()
 
 
 def _known(store: ModelStore, version: str) -> bytes:
@@ -118,11 +111,8 @@ def _put_in_force(settings: Settings, broker: Broker, store: ModelStore, version
 
 def _before(settings: Settings, broker: Broker, current: str) -> str:
     """The newest other version among the epochs."""
-    reader = broker.reader()
-    try:
+    with closing(broker.reader()) as reader:
         found = epochs.by_partition(weights.read_all(reader, settings.topic("epochs")))
-    finally:
-        reader.close()
     for part in found.values():
         others = [epoch.model_version for epoch in part if epoch.model_version != current]
         if others:

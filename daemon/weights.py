@@ -21,12 +21,17 @@ POLL_MS = 500
 log = logs.get("weights")
 
 
-def read_all(reader: LogReader, topic: str, poll_timeout_ms: int = POLL_MS) -> Iterable[Record]:
+def read_all(reader: LogReader, topic: str) -> Iterable[Record]:
     """Every committed record of a one-partition topic, from its start to the high watermark of now."""
-    end = reader.high_watermark(topic, 0)
     reader.assign({(topic, 0): reader.log_start(topic, 0)})
+    yield from read_on(reader, topic)
+
+
+def read_on(reader: LogReader, topic: str) -> Iterable[Record]:
+    """Every committed record of a one-partition topic, from where the reader stands to the high watermark of now."""
+    end = reader.high_watermark(topic, 0)
     while reader.position(topic, 0) < end:
-        for records in reader.poll(poll_timeout_ms).values():
+        for records in reader.poll(POLL_MS).values():
             yield from records
 
 
@@ -61,6 +66,17 @@ class ModelStore:
             self.refresh()
         return self.versions.get(version)
 
+    def in_force(self) -> str:
+        """The version that is to be in force, as read last; `naive` where none is named.
+
+        Raises:
+            StateError: The topic does not hold it.
+        """
+        version = self.current or NAIVE
+        if version != NAIVE and version not in self.versions:
+            raise StateError(f"Topic {self._topic!r} says that {version} is in force, but does not hold it: publish it again.")
+        return version
+
     def close(self) -> None:
         """Close the reader; a next call would open one."""
         with self._lock:
@@ -71,11 +87,8 @@ class ModelStore:
             self._reader = self._broker.reader()
             self._position = self._reader.log_start(self._topic, 0) if self._position is None else self._position
             self._reader.assign({(self._topic, 0): self._position})
-        end = self._reader.high_watermark(self._topic, 0)
-        while self._reader.position(self._topic, 0) < end:
-            for records in self._reader.poll(POLL_MS).values():
-                for record in records:
-                    self._take(record)
+        for record in read_on(self._reader, self._topic):
+            self._take(record)
         self._position = self._reader.position(self._topic, 0)
 
     def _take(self, record: Record) -> None:
@@ -106,14 +119,9 @@ def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
         log.info("weights published", version=version, file=str(settings.model.weights))
         store.refresh()
         return version
-    if store.current is None:
-        return NAIVE
     if settings.model.weights:
         log.info("model.weights ignored", reason="the models topic has a version in force", version=store.current)
-    if store.current != NAIVE and store.current not in store.versions:
-        topic = settings.topic("models")
-        raise StateError(f"Topic {topic!r} says that {store.current} is in force, but does not hold it: publish it again.")
-    return store.current
+    return store.in_force()
 
 
 def read_file(path: Path) -> bytes:
@@ -133,15 +141,16 @@ def publish(settings: Settings, broker: Broker, data: bytes | None, current: str
         identity: Ends the transactional id: a newer publisher of the same one fences the older.
     """
     topic = settings.topic("models")
-    version = artifacts.version_of(data) if data is not None else current
+    published = None if data is None else artifacts.version_of(data)
+    version = current or published
     assert version is not None, "something is published"
     producer = broker.producer(f"{settings.kafka.group_id}-{identity}")
     try:
         producer.begin()
-        if data is not None:
-            producer.send(topic, 0, version.encode(), data)
-        producer.send(topic, 0, CURRENT_KEY, (current or version).encode())
+        if published is not None:
+            producer.send(topic, 0, published.encode(), data)
+        producer.send(topic, 0, CURRENT_KEY, version.encode())
         producer.commit({}, None)
     finally:
         producer.close()
-    return current or version
+    return version

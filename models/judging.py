@@ -6,16 +6,15 @@ difference between two versions is resampled by block, since the errors of one h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from config.settings import EngineSettings
-from models.engine import Readings
 from models.forecaster import Forecaster
 from models.networks import NaiveNetwork, Network
-from models.training_data import Series, segments
+from models.training_data import Series, end_to_end, segments, waves
 
 #: Blocks of time, and how often they are drawn anew for the lower bound.
 BLOCKS = 20
@@ -30,7 +29,6 @@ class Errors(NamedTuple):
     pairs: np.ndarray
     model: np.ndarray  # |reading - served median|
     naive: np.ndarray  # |reading - last value|
-    covered: np.ndarray
 
     @property
     def mae(self) -> float:
@@ -42,18 +40,12 @@ class Errors(NamedTuple):
         """The last value's."""
         return _ratio(self.naive, self.pairs)
 
-    @property
-    def coverage(self) -> float:
-        """The share of readings inside the outermost interval."""
-        return _ratio(self.covered, self.pairs)
-
 
 def judge(
     series: Sequence[Series],
     engine: EngineSettings,
     networks: Mapping[str, Network | NaiveNetwork],
     since_ms: int,
-    progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Errors]:
     """Run every version over all readings; score what comes due from `since_ms` on.
 
@@ -62,20 +54,14 @@ def judge(
         engine: The settings all of them serve under.
         networks: By version.
         since_ms: Where judging begins.
-        progress: Told the share of the work done.
 
     Returns:
         Errors by version, over the same forecasts.
     """
-    parts = [part for one in series for part in segments(one, engine.input.max_gap_s)]
-    parts.sort(key=lambda part: -len(part.time_ms))
-    last_ms = max((int(part.time_ms[-1]) for part in parts), default=since_ms)
-    edges = np.linspace(since_ms, max(last_ms, since_ms + 1) + 1, BLOCKS + 1)
-    found = {}
-    for number, (version, network) in enumerate(networks.items()):
-        found[version] = _run(parts, Forecaster(engine, network, version), edges)
-        progress((number + 1) / len(networks))
-    return found
+    data = end_to_end(segments(series, engine.input.max_gap_s), len(engine.channels))
+    last_ms = int(data[1].max(initial=since_ms + 1))
+    edges = np.linspace(since_ms, last_ms + 1, BLOCKS + 1)
+    return {version: _run(data, Forecaster(engine, network, version), edges) for version, network in networks.items()}
 
 
 def gain(candidate: Errors, incumbent: Errors, seed: int = 0) -> tuple[float, float]:
@@ -89,21 +75,16 @@ def gain(candidate: Errors, incumbent: Errors, seed: int = 0) -> tuple[float, fl
     return whole, float(np.quantile(better, 1 - SURE))
 
 
-def _run(parts: Sequence[Series], forecaster: Forecaster, edges: np.ndarray) -> Errors:
-    """One version over all segments, a wave at a time, longest first."""
-    lengths = np.array([len(part.time_ms) for part in parts], np.int64)
-    rows = np.zeros(len(parts), forecaster.row_dtype)
+def _run(data: tuple[np.ndarray, np.ndarray, np.ndarray], forecaster: Forecaster, edges: np.ndarray) -> Errors:
+    """One version over all segments, from new rows, wave by wave."""
+    rows = np.zeros(len(data[0]) - 1, forecaster.row_dtype)
     errors = Errors(*(np.zeros(len(edges) - 1) for _ in Errors._fields))
-    for wave in range(int(lengths.max(initial=0))):
-        active = int(np.searchsorted(-lengths, -wave))  # segments longer than `wave`
-        time_ms = np.array([part.time_ms[wave] for part in parts[:active]], np.int64)
-        values = np.stack([part.values[wave] for part in parts[:active]])
-        none = np.zeros(active, np.int64)
-        output = forecaster.step(rows[:active], Readings(values, time_ms, none, none, np.full(active, wave == 0)))
-        block = np.searchsorted(edges, time_ms, side="right") - 1  # -1 before judging begins
+    for at, readings in waves(*data):
+        output = forecaster.step(rows[: len(at)], readings)
+        block = np.searchsorted(edges, readings.time_ms, side="right") - 1  # -1 before judging begins
         scored = ~np.isnan(output.model_error) & (block >= 0)[:, None, None]  # (B, T, R)
         of_block = np.broadcast_to(block[:, None, None], scored.shape)[scored]
-        for into, what in zip(errors, (scored, output.model_error, output.naive_error, output.covered), strict=True):
+        for into, what in zip(errors, (scored, output.model_error, output.naive_error), strict=True):
             into += np.bincount(of_block, what[scored].astype(np.float64), len(into))
     return errors
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from config.settings import EngineSettings
 from models import highway
 from models.networks import Network
-from models.training_data import Piece, Series, TrainingData, cut, prepare
+from models.training_data import Piece, Series, TrainingData, cut, prepare, tail_ms
 
 #: The most streams and readings of each by which the hold-out judges.
 _JUDGED_STREAMS = 64
@@ -131,7 +131,7 @@ def _split(data: TrainingData, engine: EngineSettings, recipe: Recipe) -> tuple[
     """Training readings, whose targets all lie before the cut, and the hold-out from the cut on."""
     needed = engine.model.horizon + 2
     if len(data) >= 4 * needed:
-        cut_ms = int(np.sort(data.time_ms)[int(len(data) * (1 - recipe.held_out))])
+        cut_ms = tail_ms(data.time_ms, recipe.held_out)
         train = [Piece(g, first, last - engine.model.horizon) for g, first, last in data.pieces(until_ms=cut_ms)]
         train = [piece for piece in train if piece.first < piece.last and _has_targets(data, piece)]
         held_out = sorted(data.pieces(since_ms=cut_ms), key=lambda piece: piece.first - piece.last)  # the longest first

@@ -114,14 +114,11 @@ def prepare(
     Returns:
         The data, in memory: about 4 (F + T K) + 32 T bytes a reading.
     """
-    parts = [part for one in series for part in segments(one, engine.input.max_gap_s)]
-    parts.sort(key=lambda one: -len(one.time_ms))  # those that still have readings are then always the first ones
-    starts = np.cumsum([0, *(len(one.time_ms) for one in parts)])
+    parts = segments(series, engine.input.max_gap_s)
     channels = features.FeatureShape(engine).targets.tolist()
     period_ms = seasons.find([(one.time_ms, one.values[:, channel]) for one in parts for channel in channels])
     shape = features.FeatureShape(engine, period_ms)
-    none = Series("", np.zeros(0, np.int64), np.zeros((0, len(engine.channels))))
-    time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *parts, strict=True))[1:])
+    starts, time_ms, values = end_to_end(parts, len(engine.channels))
     seen = _observe(shape, starts, time_ms, values, progress)
     known = np.where(np.isnan(values[:, shape.targets]), np.nan, seen.newest)  # (N, T)
     targets = [
@@ -151,7 +148,34 @@ class _Observed(NamedTuple):
     season: np.ndarray  # float32 (N, T, D - W)
 
 
-def segments(series: Series, max_gap_s: float) -> Iterator[Series]:
+def tail_ms(time_ms: np.ndarray, share: float) -> int:
+    """The time from which on the last share of the readings lies; there is at least one."""
+    return int(np.sort(time_ms)[min(int(len(time_ms) * (1 - share)), len(time_ms) - 1)])
+
+
+def segments(series: Sequence[Series], max_gap_s: float) -> list[Series]:
+    """All segments of all streams, the longest first: those that still have readings in a wave are then the first ones."""
+    parts = [part for one in series for part in _segments(one, max_gap_s)]
+    return sorted(parts, key=lambda part: -len(part.time_ms))
+
+
+def end_to_end(parts: Sequence[Series], channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Segments behind one another: their starts (G + 1,), times (N,) and values (N, C)."""
+    none = Series("", np.zeros(0, np.int64), np.zeros((0, channels)))
+    time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *parts, strict=True))[1:])
+    return np.cumsum([0, *(len(part.time_ms) for part in parts)]), time_ms, values
+
+
+def waves(starts: np.ndarray, time_ms: np.ndarray, values: np.ndarray) -> Iterator[tuple[np.ndarray, Readings]]:
+    """The next reading of every segment that still has one, again and again: their places (B,), of the first B segments."""
+    lengths = np.diff(starts)
+    for wave in range(int(lengths.max(initial=0))):
+        active = int(np.searchsorted(-lengths, -wave))  # segments longer than `wave`
+        at, none = starts[:active] + wave, np.zeros(active, np.int64)
+        yield at, Readings(values[at], time_ms[at], none, none, np.full(active, wave == 0))
+
+
+def _segments(series: Series, max_gap_s: float) -> Iterator[Series]:
     """Cut a stream as the daemon would start its row afresh: late readings dropped, a start needs every channel's value."""
     later = np.maximum.accumulate(series.time_ms)
     keep = np.concatenate([[True], series.time_ms[1:] > later[:-1]])[: len(later)]
@@ -170,23 +194,21 @@ def _observe(
 ) -> _Observed:
     """Wave after wave over all segments, longest first, what `features.observe` says of each reading."""
     n, t = len(time_ms), len(shape.targets)
-    lengths = np.diff(starts)
     model = shape.engine.model
     season = np.zeros((n, t, features.window_width(model) - model.context), np.float32)
     into = _Observed(np.zeros((n, shape.features), np.float32), np.zeros((n, t)), np.ones((n, t)), np.zeros(n, np.int64), season)
-    table = np.zeros(len(lengths), row_dtype(shape.engine))
+    table = np.zeros(len(starts) - 1, row_dtype(shape.engine))
     done = 0
-    for wave in range(int(lengths.max(initial=0))):
-        active = int(np.searchsorted(-lengths, -wave))  # segments longer than `wave`
-        rows, at, none = table[:active], starts[:active] + wave, np.zeros(active, np.int64)
-        seen = features.observe(shape, rows, Readings(values[at], time_ms[at], none, none, np.full(active, wave == 0)))
-        last_value = np.broadcast_to(seen.newest[:, :, None, None], (active, t, model.horizon, len(model.levels)))
+    for wave, (at, readings) in enumerate(waves(starts, time_ms, values)):
+        rows = table[: len(at)]
+        seen = features.observe(shape, rows, readings)
+        last_value = np.broadcast_to(seen.newest[:, :, None, None], (len(at), t, model.horizon, len(model.levels)))
         # What stands in for a missing value comes from here.
         features.schedule(shape, rows, last_value, last_value[..., 0], seen.newest)
         ahead = seen.windows[:, :, model.context :]
         for column, now in zip(into, (seen.features, seen.newest, seen.spread, rows["interval_ms"], ahead), strict=True):
             column[at] = now
-        done += active
+        done += len(at)
         if wave % _PROGRESS_WAVES == 0:
             progress(done / n)
     return into

@@ -73,6 +73,11 @@ class Topics:
             admin.wait_for_topics([topics.readings])
         return topics
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those by which a command of recurd finds them."""
+        return {"kafka.bootstrap_servers": self.bootstrap, "kafka.group_id": self.group, "topics.readings": self.readings}
+
     def of_group(self, group: str) -> Topics:
         """Another group on the same input."""
         return replace(self, group=group)
@@ -455,14 +460,11 @@ class Daemon:
 
     def arguments(self) -> list[str]:
         """Of the command line."""
-        settings = {**self._common(), **self.settings}
-        return ["serve", *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
+        return ["serve", *given({**self._common(), **self.settings})]
 
     def _common(self) -> dict[str, Any]:
         return {
-            "kafka.bootstrap_servers": self.topics.bootstrap,
-            "kafka.group_id": self.topics.group,
-            "topics.readings": self.topics.readings,
+            **self.topics.settings,
             "http.port": 0,
             "log.format": "json",
             "log.level": "debug",
@@ -506,6 +508,30 @@ def environment() -> dict[str, str]:
     """Ours without settings of recurd; one thread of arithmetic a process, as there are two cores."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECURD_")}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def given(settings: Mapping[str, Any]) -> list[str]:
+    """Settings on the command line."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+class Command:
+    """Commands of recurd under some settings."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = given(settings)
+
+    def __call__(self, *words: str | Path) -> str:
+        """What one that succeeds says on standard output."""
+        done = recurd(*words, *self._settings)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *words: str | Path) -> str:
+        """What one that ends with 1 says on standard error."""
+        done = recurd(*words, *self._settings)
+        assert done.returncode == 1, done.stdout
+        return done.stderr
 
 
 def recurd(*arguments: str | Path, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
@@ -652,12 +678,8 @@ def sound(problems: Sequence[str]) -> None:
 def replay(topics: Topics, directory: Path, weights: Sequence[Path] = ()) -> list[tuple[checker.Source, bytes]]:
     """`recurd record` of the input, then `recurd replay` of that file, in one go."""
     recording, out = directory / f"{topics.group}.jsonl.zst", directory / f"{topics.group}.forecasts.jsonl"
-    place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
-    options = [word for key, value in place.items() for word in ("--set", f"{key}={value}")]
-    recorded = recurd("record", "--out", recording, *options)
-    assert recorded.returncode == 0, recorded.stderr
+    Command(topics.settings)("record", "--out", recording)
     chosen = [word for file in weights for word in ("--weights", file)]
-    replayed = recurd("replay", recording, "--out", out, "--with-source", *chosen)
-    assert replayed.returncode == 0, replayed.stderr
+    Command({})("replay", recording, "--out", out, "--with-source", *chosen)
     with out.open("rb") as lines:
         return checker.replayed(lines)

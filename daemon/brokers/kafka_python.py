@@ -608,7 +608,6 @@ class KafkaPythonProducer:
         self._futures: list[Any] = []
         self._producer: Any = None
         self._broken = ""  # which connection was lost
-        self._sequences: dict[Any, int] = {}  # as of the last commit
         self.last_commit: LastCommit | None = None
         self._producer = _connect(
             _Producer,
@@ -659,9 +658,8 @@ class KafkaPythonProducer:
 
     def begin(self) -> None:
         self._check_alive()
-        if self._broken:
-            raise self._died(KafkaConnectionError(self._broken), "beginning a transaction")
         with self._deadly("beginning a transaction"):
+            self._check_connected()
             self._producer.begin_transaction()
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
@@ -708,7 +706,8 @@ class KafkaPythonProducer:
         batch = _batch(where, messages)
         transaction = self._producer._transaction_manager
         if transaction is not None and transaction.is_transactional():
-            self._sequences.setdefault((topic, partition), -1)
+            if self.last_commit is not None:
+                self.last_commit.sequences.setdefault((topic, partition), -1)
             transaction.maybe_add_partition_to_transaction(where)
         accumulator = self._producer._accumulator
         with accumulator._tp_lock(where):
@@ -733,8 +732,7 @@ class KafkaPythonProducer:
         }
 
         def complete() -> None:
-            if self._broken:
-                raise KafkaConnectionError(self._broken)
+            self._check_connected()
             if membership is not None and given:
                 if self.last_commit is not None:
                     self.last_commit = self.last_commit._replace(offsets_since=True)
@@ -746,8 +744,8 @@ class KafkaPythonProducer:
             self._worker.run(complete, deadline_s - time.monotonic())
         transaction = self._producer._transaction_manager
         identity = transaction.producer_id_and_epoch
-        self._sequences = {tuple(where): following - 1 for where, following in transaction._sequence_numbers.items()}
-        self.last_commit = LastCommit(identity.producer_id, identity.epoch, self._sequences, offsets_since=False)
+        newest = {tuple(where): following - 1 for where, following in transaction._sequence_numbers.items()}
+        self.last_commit = LastCommit(identity.producer_id, identity.epoch, newest, offsets_since=False)
 
     def abort(self) -> None:
         self._check_alive()
@@ -774,6 +772,10 @@ class KafkaPythonProducer:
     def _check_alive(self) -> None:
         if self._dead:
             raise Doubt(f"this producer is of no use any more ({self._dead}): replace it")
+
+    def _check_connected(self) -> None:
+        if self._broken:
+            raise KafkaConnectionError(self._broken)
 
     @contextlib.contextmanager
     def _deadly(self, doing: str) -> Iterator[None]:

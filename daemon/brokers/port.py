@@ -66,7 +66,7 @@ class LastCommit(NamedTuple):
 
     producer_id: int
     producer_epoch: int
-    sequences: Mapping[tuple[str, int], int]  # of the last record, by (topic, partition); -1 where the first one came after it
+    sequences: dict[tuple[str, int], int]  # of the last record, by (topic, partition); -1 where the first one came after it
     offsets_since: bool  # whether a later transaction sent offsets
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.brokers.dev import DevBroker
-from tests.harness import Daemon, Topics, recurd, running, wait_until
+from tests.harness import Command, Daemon, Topics, running, wait_until
 
 HOUR_MS = 3_600_000
 STREAMS, READINGS = 4, 500
@@ -38,15 +38,7 @@ def seasonal(first_ms: int) -> list[tuple[int, bytes | None, bytes, int]]:
 def test_a_better_candidate_is_put_in_force_and_served(broker: DevBroker, unique: Callable[[str], str], tmp_path: Path) -> None:
     """Too few readings: kept. Enough: promoted, with its parent and scores. Once more: nothing better. The daemon follows."""
     topics = Topics.create(broker.bootstrap, unique("retrain"), 2)
-    place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
-    settings = {**place, **SMALL, "retrain.steps": 150}
-    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-
-    def command(*words: str) -> str:
-        done = recurd(*words, *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    command = Command({**topics.settings, **SMALL, "retrain.steps": 150})
     records = seasonal(int(time.time() * 1000) - READINGS * HOUR_MS)
     topics.send(records[:20])
     daemon = Daemon(topics, tmp_path, "a", {**SMALL, "kafka.instance_id": "a"})

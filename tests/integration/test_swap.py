@@ -10,11 +10,12 @@ import pytest
 from config.settings import EngineSettings
 from daemon.brokers.dev import DevBroker
 from tests import examples
-from tests.harness import Daemon, Feeder, Reader, Topics, assert_exactly_once, collect, recurd, running, wait_until
+from tests.harness import Command, Daemon, Feeder, Reader, Topics, assert_exactly_once, collect, running, wait_until
 from tests.load import Load
 
 PARTITIONS = 2
-SMALL = {"model.hidden": 16, "model.horizon": 8, "model.context": 32, "state.max_streams_per_partition": 40}
+NETWORK = {"model.hidden": 16, "model.horizon": 8, "model.context": 32}
+SMALL = {**NETWORK, "state.max_streams_per_partition": 40}
 ENGINE = examples.settings(hidden=16, horizon=8, context=32)
 
 
@@ -25,31 +26,11 @@ def weights_file(path: Path, engine: EngineSettings, scale: float) -> tuple[Path
     return path, version
 
 
-class Command:
-    """`recurd models` of one group."""
-
-    def __init__(self, topics: Topics) -> None:
-        place = {"kafka.bootstrap_servers": topics.bootstrap, "kafka.group_id": topics.group, "topics.readings": topics.readings}
-        settings = {**place, **{key: value for key, value in SMALL.items() if key.startswith("model.")}}
-        self._options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-
-    def __call__(self, *words: str | Path) -> str:
-        done = recurd("models", *words, *self._options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def refused(self, *words: str | Path) -> str:
-        """What it says on standard error where it ends with 1."""
-        done = recurd("models", *words, *self._options)
-        assert done.returncode == 1, done.stdout
-        return done.stderr
-
-
 @pytest.mark.broker
 def test_versions_come_and_go_while_readings_arrive(broker: DevBroker, unique: Callable[[str], str], tmp_path: Path) -> None:
     """naive, a version, another, back; a refused one in between changes nothing; every partition begins each by an epoch."""
     topics = Topics.create(broker.bootstrap, unique("swap"), PARTITIONS)
-    daemon, models = Daemon(topics, tmp_path, "a", {**SMALL, "kafka.instance_id": "a"}), Command(topics)
+    daemon, recurd = Daemon(topics, tmp_path, "a", {**SMALL, "kafka.instance_id": "a"}), Command({**topics.settings, **NETWORK})
     (one, first), (two, second) = (weights_file(tmp_path / f"{s}.safetensors", ENGINE, s) for s in (1.0, 0.5))
     other, _ = weights_file(tmp_path / "other.safetensors", examples.settings(hidden=8, horizon=8, context=32), 1.0)
     with running(daemon):
@@ -65,19 +46,19 @@ def test_versions_come_and_go_while_readings_arrive(broker: DevBroker, unique: C
             wait_until(lambda: len(life.named("committed")) > before + 10, "commits")
 
         serves("naive")
-        assert f"{first} published and in force" in models("import", one, "--promote")
+        assert f"{first} published and in force" in recurd("models", "import", one, "--promote")
         serves(first)
-        assert models("import", two) == f"{second} published\n"
-        assert "hidden = 8" in models.refused("import", other)
+        assert recurd("models", "import", two) == f"{second} published\n"
+        assert "hidden = 8" in recurd.refused("models", "import", other)
         topics.send([(0, b"current", b"no-such-version", None)], topic="models")
         life.wait_for("model refused")
-        assert f"{second} is in force" in models("promote", second)
+        assert f"{second} is in force" in recurd("models", "promote", second)
         serves(second)
-        assert f"{first} is in force" in models("rollback")
+        assert f"{first} is in force" in recurd("models", "rollback")
         serves(first, times=2)
-        shown = models("list")
+        shown = recurd("models", "list")
         assert [line.split()[:2] for line in shown.splitlines() if line.startswith(first)] == [[first, "yes"]]
-        models("export", second, "--out", tmp_path / "copy.safetensors")
+        recurd("models", "export", second, "--out", tmp_path / "copy.safetensors")
         assert (tmp_path / "copy.safetensors").read_bytes() == two.read_bytes()
         assert 'recurd_models_refused_total{reason="absent"} 1.0' in daemon.ready("/metrics")[1]
         feeder.stop()

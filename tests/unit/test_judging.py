@@ -17,7 +17,7 @@ ENGINE = examples.settings(hidden=8, horizon=4, context=16)
 
 def errors(by_block: np.ndarray, naive: float = 1.0) -> Errors:
     pairs = np.full(BLOCKS, 100.0)
-    return Errors(pairs, by_block * pairs, np.full(BLOCKS, naive) * pairs, 0.8 * pairs)
+    return Errors(pairs, by_block * pairs, np.full(BLOCKS, naive) * pairs)
 
 
 def noise(seed: int) -> np.ndarray:
