@@ -173,9 +173,10 @@ def test_kill_9_never_changes_a_forecast(topics: Callable[[str, int], Topics], t
             return {"model__context": 40}
         if life == 3:
             return {"model__context": 32, "model__weights": weights}
-        if life == 5:
-            here.send([(0, second.encode(), more, None)], topic="models")
-            swappers.append(Swapper(here, [second, first, "naive"], rng))
+        if life == 6:  # struck while it serves, so that the second version forecasts for certain
+            here.send([(0, second.encode(), more, None), (0, b"current", second.encode(), None)], topic="models")
+        if life == 7:
+            swappers.append(Swapper(here, [first, "naive", second], rng))
         return other_policies(life, rng) if life > 4 else {}
 
     _, found = run(here, tmp_path, {"model.context": 32}, changes, [weights, other])
