@@ -255,11 +255,11 @@ class Retraining:
         assert self._next_ms is not None
         since_ms = self._next_ms - self._every_ms - int(self._settings.retrain.window_s * 1000)
         series = [one.since(since_ms) for one in self._streams.series()]
-        outcome, reason, artifact = retrain.attempt(self._settings, series, self._in_force.version, self._known)
-        if artifact is not None:
-            self._in_force.version = artifacts.version_of(artifact)
-            self._known[self._in_force.version] = artifact
-        log.info("cycle", outcome=outcome, reason=reason, in_force=self._in_force.version)
+        tried = retrain.attempt(self._settings, series, self._in_force.version, self._known)
+        if tried.artifact is not None:
+            self._in_force.version = artifacts.version_of(tried.artifact)
+            self._known[self._in_force.version] = tried.artifact
+        log.info("cycle", outcome=tried.outcome, reason=tried.reason, in_force=self._in_force.version)
 
 
 def _fingerprint(engine: EngineSettings) -> str:

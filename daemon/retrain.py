@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from types import MappingProxyType
 from typing import NamedTuple
 from zlib import crc32
 
@@ -30,14 +31,18 @@ from daemon.weights import ModelStore
 from models import artifacts, judging
 from models.artifacts import ArtifactError, Manifest
 from models.forecaster import NAIVE
+from models.judging import Judged
 from models.networks import NaiveNetwork, Network
-from models.training import NotEnoughReadings, Recipe, fit
+from models.training import NotEnoughReadings, Recipe, Report, fit
 from models.training_data import Series, tail_ms
 
 #: While there are too few readings for first weights, they are looked for again after this.
 IMPATIENT_S = 60.0
 #: Streams are sampled in so many parts.
 SHARES = 1000
+#: The candidate's error may be this many times the incumbent's on the streams it serves worst, and so may its time for a step.
+STREAM_LOSS = 1.1
+COST = 1.2
 
 log = logs.get("retrain")
 
@@ -48,6 +53,16 @@ class Cycle(NamedTuple):
     outcome: str
     version: str  # in force afterwards
     reason: str
+
+
+class Attempt(NamedTuple):
+    """A candidate, trained and judged on a window of readings."""
+
+    outcome: str  # of a cycle
+    reason: str
+    artifact: bytes | None = None  # what should be in force, if anything
+    report: Report | None = None  # of the training
+    errors: Mapping[str, float] = MappingProxyType({})  # mean absolute errors on the held-out tail, in spreads, by who
 
 
 def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], None]) -> int:
@@ -95,54 +110,90 @@ def run_cycle(settings: Settings, broker: Broker) -> Cycle:
     with closing(ModelStore(settings, broker)) as store:
         store.refresh()
     version = store.in_force()
-    outcome, reason, artifact = attempt(settings, read_window(settings, broker), version, store.versions)
-    if artifact is not None:
-        version = weights.publish(settings, broker, artifact, identity="retrain")
-    return Cycle(outcome, version, reason)
+    tried = attempt(settings, read_window(settings, broker), version, store.versions, time.thread_time)
+    if tried.artifact is not None:
+        version = weights.publish(settings, broker, tried.artifact, identity="retrain")
+    return Cycle(tried.outcome, version, tried.reason)
 
 
 def attempt(
-    settings: Settings, series: Sequence[Series], version: str, versions: Mapping[str, bytes]
-) -> tuple[str, str, bytes | None]:
-    """Train from the version in force and judge: the outcome, its reason, and the artifact that should be in force, if any."""
+    settings: Settings,
+    series: Sequence[Series],
+    version: str,
+    versions: Mapping[str, bytes],
+    clock: Callable[[], float] | None = None,
+) -> Attempt:
+    """Train from the version in force and judge.
+
+    Args:
+        settings: All of them.
+        series: The window.
+        version: The incumbent.
+        versions: Artifacts by version.
+        clock: By which the cost of a step is judged; None leaves that out, and the outcome is a function of the rest.
+
+    Raises:
+        ArtifactError: The incumbent cannot be used.
+    """
     retrain, engine = settings.retrain, settings.engine()
     incumbent = NaiveNetwork(engine) if version == NAIVE else artifacts.load(versions[version], engine)[0]
     times = np.concatenate([np.zeros(0, np.int64), *(one.time_ms for one in series)])
     cut_ms = tail_ms(times, retrain.held_out) if len(times) else 0
-    start = incumbent if isinstance(incumbent, Network) else None
-    started_s = time.monotonic()
     try:
-        network, report = fit(
-            [one.before(cut_ms) for one in series], engine, retrain.seed, Recipe(steps=retrain.steps), start=start
-        )
+        network, report = _fit([one.before(cut_ms) for one in series], settings, incumbent)
     except NotEnoughReadings as error:
-        return "too_few", str(error), None
+        return Attempt("too_few", str(error))
+    judged = judging.judge(series, engine, {"candidate": network, "incumbent": incumbent}, cut_ms)
+    candidate, other = judged["candidate"], judged["incumbent"]
+    errors = {"candidate": candidate.by_block.mae, "incumbent": other.by_block.mae, "naive": candidate.by_block.naive_mae}
+    refusal = gate(candidate, other, retrain.min_gain)
+    if not refusal and clock is not None and isinstance(incumbent, Network):
+        refusal = too_dear(judging.cost(engine, {"candidate": network, "incumbent": incumbent}, clock))
+    if refusal:
+        return Attempt("kept", refusal, None, report, errors)
+    training = facts(report, retrain.seed).model_copy(update={"parent": version})
+    artifact = artifacts.dump(network, Manifest.of(engine, training))
+    artifacts.load(artifact, engine)  # a daemon would refuse what this does
+    reason = f"{1 - candidate.by_block.mae / other.by_block.mae:.1%} better than {version} on the held-out tail"
+    return Attempt("promoted", reason, artifact, report, errors)
+
+
+def _fit(series: Sequence[Series], settings: Settings, incumbent: Network | NaiveNetwork) -> tuple[Network, Report]:
+    started_s = time.monotonic()
+    retrain = settings.retrain
+    start = incumbent if isinstance(incumbent, Network) else None
+    network, report = fit(series, settings.engine(), retrain.seed, Recipe(steps=retrain.steps), start=start)
     log.info(
         "trained", readings=report.readings, steps=report.steps, skipped=report.skipped,
         largest_gradient=round(report.largest_gradient, 3), seconds=round(time.monotonic() - started_s, 1),
     )  # fmt: skip
-    judged = judging.judge(series, engine, {"candidate": network, "incumbent": incumbent}, cut_ms)
-    refusal = gate(judged["candidate"], judged["incumbent"], retrain.min_gain)
-    if refusal:
-        return "kept", refusal, None
-    training = facts(report, retrain.seed).model_copy(update={"parent": version})
-    better = 1 - judged["candidate"].mae / judged["incumbent"].mae
-    reason = f"{better:.1%} better than {version} on the held-out tail"
-    return "promoted", reason, artifacts.dump(network, Manifest.of(engine, training))
+    return network, report
 
 
-def gate(candidate: judging.Errors, incumbent: judging.Errors, min_gain: float) -> str:
+def gate(candidate: Judged, incumbent: Judged, min_gain: float) -> str:
     """Why a candidate is not promoted; empty where it is."""
-    if not candidate.pairs.sum():
+    errors, others = candidate.by_block, incumbent.by_block
+    if not others.pairs.sum():
         return "nothing on the held-out tail could be scored"
-    if not candidate.mae < candidate.naive_mae:
-        return f"its error on the held-out tail, {candidate.mae:.4f}, is not below the last value's, {candidate.naive_mae:.4f}"
-    better, bound = judging.gain(candidate, incumbent)
+    if (errors.pairs != others.pairs).any():
+        return "some of its forecasts are not numbers"
+    if not errors.mae < errors.naive_mae:
+        return f"its error on the held-out tail, {errors.mae:.4f}, is not below the last value's, {errors.naive_mae:.4f}"
+    better, bound = judging.gain(errors, others)
     if better < min_gain:
         return f"it is {better:.1%} better on the held-out tail, retrain.min_gain asks for {min_gain:.1%}"
     if bound <= 0:
         return f"it is {better:.1%} better on the held-out tail, which may be chance (lower bound {bound:.1%})"
+    loss = judging.regression(candidate.by_stream, incumbent.by_stream)
+    if loss > STREAM_LOSS:
+        return f"a tenth of the streams would have {loss:.2f} times the error and more, {STREAM_LOSS} is allowed"
     return ""
+
+
+def too_dear(seconds: Mapping[str, float]) -> str:
+    """Why a candidate costs too much, by the seconds of a step; empty where it does not."""
+    ratio = seconds["candidate"] / seconds["incumbent"]
+    return f"a step takes {ratio:.2f} times as long, {COST} is allowed" if ratio > COST else ""
 
 
 def read_window(settings: Settings, broker: Broker) -> list[Series]:
