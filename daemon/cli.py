@@ -134,6 +134,15 @@ def _record(settings: Settings, options: argparse.Namespace) -> int:
     )
 
 
+def _audit(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import audit, garbage
+
+    garbage.settle()
+    sources = audit.Sources(options.readings, options.forecasts, options.models, options.weights)
+    with _weights_errors():
+        return audit.run(settings, sources, part=options.part, most=options.most, say=print)
+
+
 def _state_list(settings: Settings, _options: argparse.Namespace) -> int:
     from daemon import state
 
@@ -241,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)  # ends with its standard input
     _add_replay(commands)
     _add_record(commands)
+    _add_audit(commands)
     _add_state(_group(commands, "state", "the streams' state as it would be restored"))
     _add_models(_group(commands, "models", "model versions, and the one in force"))
     _add_broker(_group(commands, "broker", "a real one-node Kafka on this machine, for development"))
@@ -310,6 +320,15 @@ def _add_record(commands: _Commands[argparse.ArgumentParser]) -> None:
     record.add_argument("--to", dest="last", metavar="OFFSET|TIME", help="records before this one")
     record.add_argument("--partition", type=_whole, help="this partition alone")
     record.add_argument("--limit", type=_whole, metavar="N", help="at most N records")
+
+
+def _add_audit(commands: _Commands[argparse.ArgumentParser]) -> None:
+    audit = _command(commands, "audit", _audit, "derive every forecast again and compare it with what was sent")
+    for name, what in (("readings", "the input, with its epochs"), ("forecasts", "the forecasts"), ("models", "the weights")):
+        audit.add_argument(f"--{name}", type=Path, metavar="RECORDING", help=f"{what}; default: the topic")
+    audit.add_argument("--weights", type=Path, action="append", default=[], metavar="WEIGHTS", help="weights file; repeatable")
+    audit.add_argument("--part", action="store_true", help="the recording of the forecasts begins late or ends early")
+    audit.add_argument("--most", type=_whole, default=10, metavar="N", help="differences shown in full (default 10)")
 
 
 def _add_state(state: _Commands[argparse.ArgumentParser]) -> None:

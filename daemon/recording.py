@@ -62,6 +62,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_epoch = msgspec.json.Decoder(_EpochLine).decode
 _EPOCH_START = b'{"epoch":'
+_PARTITION_START = b'{"partition":'
 
 
 class Writer:
@@ -117,8 +118,15 @@ class Recording:
             self._add_epoch(number, line)
 
     def __iter__(self) -> Iterator[Record]:
+        return self._records(None)
+
+    def _records(self, partition: int | None) -> Iterator[Record]:
+        """All records, or some of which those of a partition are some."""
         last: dict[int, int] = {}
+        wanted = None if partition is None else (_EPOCH_START, _PARTITION_START + b"%d," % partition)
         for number, line in lines(self.path):
+            if wanted is not None and line.startswith(_PARTITION_START) and not line.startswith(wanted):
+                continue
             if line.startswith(_EPOCH_START):
                 if last:
                     raise RecordingError(self.path, number, "an epoch after the first record: move it up")
@@ -131,6 +139,17 @@ class Recording:
                 raise RecordingError(self.path, number, what)
             last[record.partition] = record.offset
             yield record
+
+    def partitions(self) -> list[int]:
+        """The partitions of which it holds records, as far as it can be read; reads it once through."""
+        found: set[int] = set()
+        with suppress(RecordingError):  # it is raised again when the records are read
+            found.update(record.partition for record in self)
+        return sorted(found)
+
+    def partition(self, number: int) -> Iterator[Record]:
+        """The records of one partition. Lines of others as `Writer` writes them are passed over unread."""
+        return (record for record in self._records(number) if record.partition == number)
 
     def _add_epoch(self, number: int, line: bytes) -> None:
         try:

@@ -10,12 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import IO
 
-from config.settings import EngineSettings, Settings
-from daemon import logs, pipeline, retrain
+from config.settings import Settings
+from daemon import fingerprints, logs, pipeline, retrain
 from daemon.codec import Decoder
 from daemon.csv_log import read_csv
 from daemon.engines import Engines
@@ -210,7 +209,7 @@ class _Own:
         self._engine = settings.engine()
         kind = self._engine.model.kind
         self.version = next(iter(weights), NAIVE) if kind == "forecaster" else kind
-        self._fingerprint = _fingerprint(self._engine)
+        self._fingerprint = fingerprints.here(self._engine)
 
     def __call__(self, record: Record) -> list[Epoch]:
         return [Epoch(record.partition, record.offset, self.version, self._engine, ENGINE_VERSION, self._fingerprint)]
@@ -262,28 +261,17 @@ class Retraining:
         log.info("cycle", outcome=tried.outcome, reason=tried.reason, in_force=self._in_force.version)
 
 
-def _fingerprint(engine: EngineSettings) -> str:
-    return "chain" if engine.model.kind == "chain" else _checked(engine.model_dump_json())
-
-
-@cache
-def _checked(engine: str) -> str:
-    """The fingerprint of engine settings in JSON; the self-check takes half a second and more."""
-    return arithmetic.check(EngineSettings.model_validate_json(engine))
-
-
 def _compare(epochs: Iterable[Epoch]) -> None:
     """Warn of epochs whose bytes this machine and version cannot reproduce."""
     for epoch in epochs:
-        here = _fingerprint(epoch.engine)
-        if (epoch.engine_version, epoch.fingerprint) != (ENGINE_VERSION, here):
+        if not fingerprints.reproducible(epoch):
             log.warning(
                 "forecasts may differ from those sent: other arithmetic",
                 partition=epoch.partition,
                 first_offset=epoch.first_offset,
                 engine_version=epoch.engine_version,
                 fingerprint=epoch.fingerprint,
-                here=here,
+                here=fingerprints.here(epoch.engine),
             )
 
 

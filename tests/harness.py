@@ -527,6 +527,12 @@ class Command:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def failed(self, *words: str | Path) -> str:
+        """What one that ends with 1 says on standard output."""
+        done = recurd(*words, *self._settings)
+        assert done.returncode == 1, done.stderr
+        return done.stdout
+
     def refused(self, *words: str | Path) -> str:
         """What one that ends with 1 says on standard error."""
         done = recurd(*words, *self._settings)

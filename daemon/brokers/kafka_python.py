@@ -948,6 +948,12 @@ class KafkaPythonAdmin:
             self._admin.create_partitions({name: partitions}, timeout_ms=self._timeout_ms)
             self._admin.wait_for_topics([name], timeout_ms=self._timeout_ms)
 
+    def committed(self, topic: str) -> dict[int, int]:
+        """The group's committed offsets of a topic; open transactions do not count, partitions without one are absent."""
+        with _translating(f"committed offsets of group {self._group_id}"):
+            found = self._admin.list_group_offsets(self._group_id)[self._group_id]
+        return {each.partition: one.offset for each, one in found.items() if each.topic == topic and one.offset >= 0}
+
     def end_hanging(self, topics: Sequence[str], transactional_id: str, last: LastCommit | None = None) -> list[EndedTransaction]:
         """See `daemon.brokers.hanging`.
 

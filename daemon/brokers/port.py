@@ -132,6 +132,7 @@ class Admin(Protocol):
     def describe(self, names: Sequence[str]) -> dict[str, TopicState]: ...  # absent names are absent
     def create(self, specs: Sequence[TopicSpec]) -> None: ...  # an existing one is fine
     def grow(self, name: str, partitions: int) -> None: ...
+    def committed(self, topic: str) -> dict[int, int]: ...  # the group's committed offsets, by partition; no member is asked
     def end_hanging(
         self, topics: Sequence[str], transactional_id: str, last: LastCommit | None = None
     ) -> Sequence[EndedTransaction]: ...

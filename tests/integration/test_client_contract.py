@@ -447,6 +447,23 @@ def test_committed_offset_carries_its_metadata(clients: Clients) -> None:
     assert committed(consumer) == Committed(3, "recurd1 7 2")
 
 
+def test_committed_offsets_are_told_without_joining(clients: Clients) -> None:
+    """An admin tells the group's committed offsets; partitions without one are absent, and so are other topics."""
+    clients.create(partitions=2)
+    consumer = clients.consumer()
+    membership = joined(consumer)
+    producer = clients.transactional()
+    producer.begin()
+    producer.commit({0: Committed(7, "")}, membership)
+    assert committed(consumer) == Committed(7, "")  # its marker is written: until then the transaction is open for an admin
+    admin = clients.broker().admin()
+    try:
+        assert admin.committed(clients.topic) == {0: 7}
+        assert admin.committed("another") == {}
+    finally:
+        admin.close()
+
+
 def test_offsets_without_a_membership_are_refused(clients: Clients) -> None:
     """The broker would take them of anybody."""
     clients.create()

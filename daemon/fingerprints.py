@@ -1,0 +1,29 @@
+"""Whether this machine and version reproduce an epoch's bytes: its fingerprint against the one computed here."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from config.settings import EngineSettings
+from daemon.epochs import Epoch
+from models import arithmetic
+from models.layout import ENGINE_VERSION
+
+
+def here(engine: EngineSettings) -> str:
+    """The arithmetic fingerprint of this machine for engine settings; the first call for some takes half a second and more.
+
+    Raises:
+        UnstableArithmetic: The self-check failed.
+    """
+    return "chain" if engine.model.kind == "chain" else _checked(engine.model_dump_json())
+
+
+def reproducible(epoch: Epoch) -> bool:
+    """Whether the bytes of an epoch can be computed here again."""
+    return (epoch.engine_version, epoch.fingerprint) == (ENGINE_VERSION, here(epoch.engine))
+
+
+@cache
+def _checked(engine: str) -> str:
+    return arithmetic.check(EngineSettings.model_validate_json(engine))
