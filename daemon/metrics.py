@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from daemon.errors import REASONS, Fenced
 from daemon.records import Committed, Record
 
 if TYPE_CHECKING:
+    from daemon.http import Health
     from daemon.pipeline import Outcome, Scores
     from daemon.restore import Partition
 
@@ -107,6 +109,8 @@ class Metrics:
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions of this process.")
         self.rebalances = self._counter("rebalances", "Rebalance callbacks.", kind=REBALANCES)
         self.process_state = self._gauge("state", "1 for the state the process is in.", "state", known=STATES)
+        self.loop_beat_timestamp = self._gauge("loop_beat_timestamp_seconds", "When the loop last moved.")
+        self.check_ok = self._gauge("check_ok", "1 for each check of /readyz that holds.", "check")
 
     def _declare_state(self) -> None:
         self.streams_active = self._gauge("streams_active", "Streams with a row.")
@@ -125,6 +129,10 @@ class Metrics:
 
     def _declare_model(self) -> None:
         self.model_info = self._gauge("model_info", "1 for the model version in force.", "version", "kind")
+        self.model_trained_until = self._gauge(
+            "model_trained_until_timestamp_seconds",
+            "Time of the last reading that the weights in force were trained on; 0: none.",
+        )
         self.epochs_started = self._counter("epochs_started", "Epochs begun by this process.")
         self.arithmetic_changes = self._counter(
             "arithmetic_changes", "Epochs begun because the engine version or the arithmetic fingerprint changed."
@@ -142,6 +150,7 @@ class Metrics:
             lead=LEADS,
         )
         self.prequential_pairs = self._counter("prequential_pairs", "Forecasts that came due, the same for both.", lead=LEADS)
+        self.nominal_coverage = self._gauge("nominal_coverage_ratio", "Share that the outermost interval should cover.")
         self.prequential_covered = self._counter("prequential_covered", "... of them inside the outermost interval.", lead=LEADS)
 
     def _declare_process(self) -> None:
@@ -248,10 +257,17 @@ class Metrics:
         self.restore_blocks.inc(partition.restored_blocks)
         self.restore_seconds.observe(partition.restored_s)
 
-    def model(self, version: str, kind: str) -> None:
-        """This model version is in force."""
+    def watch(self, health: Health) -> None:
+        """Show liveness and readiness, as they are when scraped."""
+        self.loop_beat_timestamp.set_function(lambda: time.time() - health.silent_s())
+        for name in health.ready():
+            self.check_ok.labels(name).set_function(partial(_is_ok, health, name))
+
+    def model(self, version: str, kind: str, trained_until_ms: int | None = None) -> None:
+        """This model version is in force; its last reading of training, where it has one."""
         self.model_info.clear()
         self.model_info.labels(version, kind).set(1)
+        self.model_trained_until.set((trained_until_ms or 0) / 1000)
 
     def turn(self, partitions: Mapping[int, Partition], waiting: Collection[int], lags: Mapping[int, int]) -> None:
         """A turn is over: partitions held, those that wait for their changelog, and how far each lags, in records."""
@@ -331,6 +347,10 @@ def _add(counter: Counter, column: np.ndarray) -> None:
     total = float(column.sum())
     if 0 < total < float("inf"):
         counter.inc(total)
+
+
+def _is_ok(health: Health, name: str) -> bool:
+    return health.ready()[name][0]
 
 
 def _version(distribution: str) -> str:

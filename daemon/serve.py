@@ -48,6 +48,8 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
     logs.configure(settings.log)
     metrics = Metrics()
     health = Health(settings.watchdog.timeout_s)
+    metrics.watch(health)
+    metrics.nominal_coverage.set(settings.model.levels[-1] - settings.model.levels[0])
     stopping = threading.Event()
     signals.catch(stopping, _limit_the_stop)
     server = HttpServer(settings.http, metrics.registry, health)
@@ -109,7 +111,7 @@ def _make_loop(
     partitions = topics.ensured(settings, broker).partitions
     store = weights.ModelStore(settings, broker)
     version = weights.first_version(settings, broker, store)
-    metrics.model(version, settings.model.kind)
+    metrics.model(version, settings.model.kind, store.trained_until_ms(version))
     health.set("model", True, "")
     log.info("model in force", version=version, partitions=partitions)
     in_force = InForce(settings, fingerprint, version)

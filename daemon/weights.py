@@ -77,6 +77,11 @@ class ModelStore:
             raise StateError(f"Topic {self._topic!r} says that {version} is in force, but does not hold it: publish it again.")
         return version
 
+    def trained_until_ms(self, version: str) -> int | None:
+        """Time of the last reading that a version was trained on; None where that is not known."""
+        data = self.versions.get(version)
+        return artifacts.manifest(data).training.last_time_ms if data is not None else None
+
     def close(self) -> None:
         """Close the reader; a next call would open one."""
         with self._lock:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
 
 from config.settings import known_keys
 from daemon.errors import EXIT_NO_RESTART, EXIT_USAGE
 from daemon.metrics import Metrics
+from tests import rules
 
+ROOT = Path(__file__).parents[2]
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
@@ -20,10 +28,10 @@ def test_unit_restarts_only_where_it_helps() -> None:
 
 def test_named_metrics_exist() -> None:
     """Every metric that the page names is one that is served."""
-    served = {family.name for family in Metrics().registry.collect()}
-    named = set(re.findall(r"recurd_[a-z_]+", (DEPLOY / "README.md").read_text("utf-8")))
+    text = (DEPLOY / "README.md").read_text("utf-8") + (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    named = set(re.findall(r"\brecurd_[a-z_]+", text))
     assert named
-    assert {name.removesuffix("_total") for name in named} <= served
+    assert {rules.families(name) for name in named} <= served()
 
 
 def test_named_settings_exist() -> None:
@@ -33,3 +41,62 @@ def test_named_settings_exist() -> None:
     named = {name for name in re.findall(rf"\b((?:{sections})\.[a-z_]+)", text) if name != "config.toml"}
     assert named
     assert named <= known_keys().keys()
+
+
+def served() -> set[str]:
+    """Families that are served, ours and those of the process."""
+    return {rules.families(family.name) for family in Metrics().registry.collect()}
+
+
+def test_rules_and_dashboard_name_metrics_that_exist() -> None:
+    """Every metric of an expression is served, recorded, or made by Prometheus; every recorded one is used."""
+    recorded = rules.rules("record")
+    expressions = [rule["expr"] for kind in ("alert", "record") for rule in rules.rules(kind).values()]
+    named = set().union(*map(rules.metrics_in, [*expressions, *rules.dashboard_expressions()]))
+    assert {rules.families(name) for name in named - rules.OF_PROMETHEUS - recorded.keys()} <= served()
+    assert "recurd_consumer_lag_records" in named
+
+
+def test_every_alert_has_its_paragraph() -> None:
+    """An alert without a paragraph in the runbook, or a paragraph without an alert, is unfinished."""
+    headings = re.findall(r"^### (Recurd\w+)$", (ROOT / "docs" / "runbook.md").read_text("utf-8"), re.MULTILINE)
+    alerts = rules.rules("alert")
+    assert sorted(headings) == sorted(alerts)
+    for name, rule in alerts.items():
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_every_alert_is_tested_firing() -> None:
+    """promtool knows a case in which each alert fires; the cases have a neighbour that stays quiet."""
+    cases = "".join((rules.PROMETHEUS / name).read_text("utf-8") for name in ("tests.yaml", "tests-days.yaml"))
+    assert set(re.findall(r"alertname: (\w+)", cases)) == rules.rules("alert").keys()
+    assert cases.count("sick") > len(rules.rules("alert")) <= cases.count("well")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "--lint-fatal", "alerts.yaml", "recording.yaml"),
+        ("test", "rules", "tests.yaml", "tests-days.yaml"),
+    ],
+)
+def test_promtool_finds_nothing(command: tuple[str, ...]) -> None:
+    """The rules are sound, and fire and stay quiet as their unit tests say."""
+    done = subprocess.run([rules.tool("promtool"), *command], cwd=rules.PROMETHEUS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing_in_the_metrics() -> None:
+    """Names, types and help texts are as Prometheus wants them."""
+    text = generate_latest(Metrics().registry)
+    done = subprocess.run([rules.tool("promtool"), "check", "metrics"], input=text, capture_output=True)
+    ours = [line for line in (done.stdout + done.stderr).decode().splitlines() if line.startswith("recurd")]
+    assert ours == []
+
+
+def test_the_dashboard_is_the_scripts() -> None:
+    """recurd.json is what the script prints."""
+    made = subprocess.run([sys.executable, rules.GRAFANA / "make_dashboard.py"], capture_output=True, check=True)
+    assert json.loads(made.stdout) == json.loads((rules.GRAFANA / "recurd.json").read_text("utf-8"))

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from daemon.errors import REASONS, Doubt, Fenced
+from daemon.http import CHECKS, Health
 from daemon.metrics import LEADS, OUTCOMES, STAGES, STATES, Metrics
 from daemon.pipeline import Outcome, Scores
 from daemon.records import Committed, DeadLetter, Message, Record
 
 #: Units and kinds that a name ends with.
 ENDINGS = re.compile(
-    r"recurd_([a-z0-9]+_)*(seconds|bytes|total|info|rows|records|partitions|active|state|offset)(_sum|_count|_bucket)?$"
+    r"recurd_([a-z0-9]+_)*(seconds|bytes|total|info|rows|records|partitions|active|state|offset|ratio|ok)(_sum|_count|_bucket)?$"
 )
 
 
@@ -53,7 +54,7 @@ def test_names_keep_the_rules(metrics: Metrics) -> None:
                 assert ENDINGS.match(sample.name), sample.name
                 labels |= sample.labels.keys()
     assert labels <= {
-        "partition", "outcome", "reason", "stage", "le", "kind", "state", "version", "who", "lead", "torch", "python"
+        "partition", "outcome", "reason", "stage", "le", "kind", "state", "version", "who", "lead", "torch", "python", "check"
     }  # fmt: skip
 
 
@@ -194,3 +195,21 @@ def test_one_model_in_force(metrics: Metrics) -> None:
     metrics.model("a1b2", "forecaster")
     assert value(metrics, "recurd_model_info", version="a1b2", kind="forecaster") == 1
     assert value(metrics, "recurd_model_info", version="naive", kind="forecaster") is None
+    assert value(metrics, "recurd_model_trained_until_timestamp_seconds") == 0
+    metrics.model("c3d4", "forecaster", 1_700_000_000_500)
+    assert value(metrics, "recurd_model_trained_until_timestamp_seconds") == 1_700_000_000.5
+
+
+def test_health_is_shown_as_it_is_when_scraped(metrics: Metrics) -> None:
+    """The loop's last beat ages by itself, and each check of readiness is 0 or 1."""
+    now_s = [100.0]
+    health = Health(30.0, clock=lambda: now_s[0])
+    metrics.watch(health)
+    now_s[0] += 50
+    assert value(metrics, "recurd_loop_beat_timestamp_seconds") == pytest.approx(time.time() - 50, abs=5)
+    health.beat()
+    assert value(metrics, "recurd_loop_beat_timestamp_seconds") == pytest.approx(time.time(), abs=5)
+    health.set("joined", True)
+    assert {name: value(metrics, "recurd_check_ok", check=name) for name in CHECKS} == {
+        **dict.fromkeys(CHECKS, 0.0), "joined": 1.0, "draining": 1.0,
+    }  # fmt: skip
