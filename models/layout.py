@@ -19,9 +19,6 @@ ENGINE_VERSION = 2
 #: Gaps whose median is the sampling interval.
 RECENT_GAPS = 9
 
-#: What a gap of one sampling interval is in `gap_units`.
-GAP_UNIT = 64
-
 #: Phases of the season that a row knows the usual value of.
 PHASES = 48
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from config.settings import EngineSettings
-from models import features, seasons
+from models import features, kernels, seasons
 from models.engine import Readings
 from models.layout import row_dtype
 
@@ -90,7 +90,7 @@ class TrainingData:
         history = self._history[piece.first + before : piece.last + before + self.context - 1]
         view = np.lib.stride_tricks.sliding_window_view(history, self.context, axis=0)  # (n, T, W)
         scaled: np.ndarray = (view - view[..., -1:]) / self.spread[piece.first : piece.last, :, None]
-        clipped = scaled.clip(-features.WINDOW_CLIP, features.WINDOW_CLIP).astype(np.float32)
+        clipped = scaled.clip(-kernels.WINDOW_CLIP, kernels.WINDOW_CLIP).astype(np.float32)
         return np.concatenate([clipped, self._season[piece.first : piece.last]], axis=2)
 
 
@@ -202,9 +202,8 @@ def _observe(
     for wave, (at, readings) in enumerate(waves(starts, time_ms, values)):
         rows = table[: len(at)]
         seen = features.observe(shape, rows, readings)
-        last_value = np.broadcast_to(seen.newest[:, :, None, None], (len(at), t, model.horizon, len(model.levels)))
-        # What stands in for a missing value comes from here.
-        features.schedule(shape, rows, last_value, last_value[..., 0], seen.newest)
+        # The last value as forecast: what stands in for a missing value comes from here.
+        features.forecast(shape, rows, np.zeros((len(at), t, model.horizon, len(model.levels)), np.float32), seen)
         ahead = seen.windows[:, :, model.context :]
         for column, now in zip(into, (seen.features, seen.newest, seen.spread, rows["interval_ms"], ahead), strict=True):
             column[at] = now

@@ -1,0 +1,561 @@
+"""The arithmetic of a row, row by row, compiled: what `models.features` does with a reading and with the network's output.
+
+Each function reads like the rule it states, for one row i. Everything is exactly rounded arithmetic in a fixed order, float64
+unless a name says otherwise, so a row's result depends on nothing but the row and its reading (architecture 3).
+
+B rows, C channels, T targets, W window, R rungs, Q levels, K leads, F features, P phases.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from models.compiled import compiled
+
+#: What a gap of one sampling interval is in `gap_units`.
+GAP_UNIT = 64
+#: Half-life of level and spread, in readings: a week of hourly data.
+SCALE_HALF_LIFE = 168
+#: Features are clipped to this many spreads, window differences to the second.
+FEATURE_CLIP = 8.0
+WINDOW_CLIP = 12.0
+#: The spread is mean absolute deviation times this (the standard deviation of a normal distribution).
+SPREAD_PER_DEVIATION = 1.25
+#: The window's float32 differences are taken from a new anchor when a reading is this many spreads away from it.
+ANCHOR_REACH = 1024.0
+#: Weight of the newest error in the running errors of a rung.
+ERROR_RATE = 1 / 16
+#: Step of the quantile tracker, in running errors of the rung (Gibbs and Candes 2021; the P part of conformal PID, 2023).
+CALIBRATION_RATE = 0.05
+#: Least weight of the newest season in the profile; the first ones weigh 1/n.
+SEASON_RATE = 1 / 14
+#: A phase of the season is as wide as a reading: the widest of 1, 2, 4, 8 that a quarter more than the season's readings fill.
+WIDEST_PHASE = 8
+#: Anomaly scores end here.
+MOST_ANOMALOUS = 99.0
+
+_SCALE_RATE = 1 - 2 ** (-1 / SCALE_HALF_LIFE)
+_MINUTES = 24 * 60
+_HOURS = 7 * 24
+_MINUTE_MS = 60_000
+_HOUR_MS = 3_600_000
+_CALIBRATION_LIMIT = 4 * FEATURE_CLIP
+_ONE = np.float32(1)
+
+
+def _circle(steps: int) -> np.ndarray:
+    """sin and cos of `steps` equal angles, float32 (steps, 2)."""
+    angles = [2 * math.pi * step / steps for step in range(steps)]
+    return np.array([(math.sin(angle), math.cos(angle)) for angle in angles], np.float32)
+
+
+_DAY = _circle(_MINUTES)
+_WEEK = _circle(_HOURS)
+
+
+class Columns(NamedTuple):
+    """Views of B rows by field (`models.layout.row_dtype`): what the functions here read and change."""
+
+    count: np.ndarray  # type: ignore[assignment]  # hides the method of tuples
+    last_time_ms: np.ndarray
+    applied_offset: np.ndarray
+    applied_index: np.ndarray
+    interval_ms: np.ndarray
+    anchor: np.ndarray
+    level: np.ndarray
+    spread: np.ndarray
+    season_start_ms: np.ndarray
+    period_ms: np.ndarray
+    due_ms: np.ndarray
+    window: np.ndarray
+    pending: np.ndarray
+    pending_model: np.ndarray
+    pending_naive: np.ndarray
+    model_error: np.ndarray
+    naive_error: np.ndarray
+    calibration: np.ndarray
+    profile: np.ndarray
+    gaps_ms: np.ndarray
+    gap_units: np.ndarray
+    missing: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Columns:
+        """The columns of structured rows (B,)."""
+        return cls(*(rows[name] for name in cls._fields))
+
+
+class Constants(NamedTuple):
+    """What the settings and the season of the weights fix."""
+
+    targets: np.ndarray  # int64 (T,) channels that are forecast
+    rungs: np.ndarray  # int64 (R,) leads
+    levels: np.ndarray  # float32 (Q,)
+    season_leads: np.ndarray  # int64 (4,) leads at which the network sees the season ahead
+    below: np.ndarray  # int64 (K,), rung at or below each lead
+    above: np.ndarray  # int64 (K,)
+    weight: np.ndarray  # float32 (K,), of the rung above
+    median: int  # index of level 0.5
+    period_ms: int  # 0 is none
+    per_width_above: float  # anomaly score at the highest level's distance from the median
+    per_width_below: float
+
+
+class Observed(NamedTuple):
+    """Where `observe` puts what a reading brought: `models.features.Observation`."""
+
+    features: np.ndarray
+    windows: np.ndarray
+    newest: np.ndarray
+    spread: np.ndarray
+    anomaly_score: np.ndarray
+    model_error: np.ndarray
+    naive_error: np.ndarray
+    covered: np.ndarray
+
+
+@compiled
+def observe(
+    shape: Constants,
+    rows: Columns,
+    values: np.ndarray,
+    time_ms: np.ndarray,
+    offset: np.ndarray,
+    element: np.ndarray,
+    seen: Observed,
+) -> None:
+    """Advance every row by its reading: values float64 (B, C), the others int64 (B,). Fresh rows have been started."""
+    channels = values.shape[1]
+    reading = np.empty(channels)
+    previous = np.empty(channels)
+    season = np.empty((len(shape.targets), len(shape.below)), np.float32)
+    gaps = np.empty(rows.gaps_ms.shape[1], np.int64)
+    for i in range(len(values)):
+        gap_ms = time_ms[i] - rows.last_time_ms[i] if rows.count[i] > 0 else 0
+        _move_interval(rows, i, gap_ms, gaps)
+        _score(shape, rows, i, values[i], time_ms[i], seen)
+        _fill(shape, rows, i, values[i], time_ms[i], reading)
+        _move_scale(rows, i, values[i], reading)
+        _move_anchor(shape, rows, i, reading)
+        for c in range(channels):
+            previous[c] = rows.anchor[i, c] + rows.window[i, c, -1]
+        _move_season(shape, rows, i, values[i], reading, time_ms[i])
+        _shift_window(rows, i, values[i], reading, gap_ms)
+        rows.count[i] += 1
+        rows.last_time_ms[i] = time_ms[i]
+        rows.applied_offset[i] = offset[i]
+        rows.applied_index[i] = element[i]
+        _season_ahead(shape, rows, i, time_ms[i], season)
+        last = rows.window.shape[2] - 1
+        _features(shape, rows, i, last, reading, previous, time_ms[i], season, seen.features[i])
+        for t in range(len(shape.targets)):
+            c = shape.targets[t]
+            seen.newest[i, t] = reading[c]
+            seen.spread[i, t] = _spread(rows, i, c)
+            _window(rows, i, c, season[t], reading[c], seen.windows[i, t])
+
+
+@compiled
+def _spread(rows: Columns, i: int, c: int) -> float:
+    """The unit of scaled numbers, in sensor units: never zero."""
+    floor = max(abs(rows.level[i, c]) * 1e-9, 1e-12)
+    return max(rows.spread[i, c] * SPREAD_PER_DEVIATION, floor)
+
+
+@compiled
+def _clip(value: float, limit: float) -> float:
+    return min(max(value, -limit), limit)
+
+
+@compiled
+def _move_interval(rows: Columns, i: int, gap_ms: int, gaps: np.ndarray) -> None:
+    """The interval is the median (the lower one of two) of the last gaps, 0 before there is one."""
+    if rows.count[i] == 0:
+        rows.interval_ms[i] = 0
+        return
+    last = len(gaps) - 1
+    for j in range(last):
+        rows.gaps_ms[i, j] = rows.gaps_ms[i, j + 1]
+    rows.gaps_ms[i, last] = np.uint32(gap_ms)
+    for j in range(len(gaps)):  # sorted by insertion; the zeros of gaps not yet known come first
+        gap, at = np.int64(rows.gaps_ms[i, j]), j
+        while at > 0 and gaps[at - 1] > gap:
+            gaps[at] = gaps[at - 1]
+            at -= 1
+        gaps[at] = gap
+    known = min(rows.count[i], len(gaps))
+    rows.interval_ms[i] = gaps[len(gaps) - known + (known - 1) // 2]
+
+
+@compiled
+def _score(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms: int, seen: Observed) -> None:
+    """Score the pending forecasts that this reading answers, calibrate by them, and free their rungs and the expired ones."""
+    worst = -1.0  # of the targets' anomaly scores
+    interval_ms = rows.interval_ms[i]
+    for r in range(len(shape.rungs)):
+        due_ms = rows.due_ms[i, r]
+        twice_late = 2 * (time_ms - due_ms)
+        answered = due_ms > 0 and abs(twice_late) <= interval_ms
+        for t in range(len(shape.targets)):
+            value = values[shape.targets[t]]
+            if answered and not math.isnan(value):
+                miss = _score_rung(shape, rows, i, t, r, value, seen)
+                if r == 0:
+                    worst = max(worst, _anomaly(shape, rows, i, t, miss))
+                _calibrate(shape, rows, i, t, r, value)
+            else:
+                seen.model_error[i, t, r] = seen.naive_error[i, t, r] = seen.covered[i, t, r] = math.nan
+        if answered or twice_late > interval_ms:
+            rows.due_ms[i, r] = 0
+    seen.anomaly_score[i] = worst if worst >= 0 else math.nan
+
+
+@compiled
+def _score_rung(shape: Constants, rows: Columns, i: int, t: int, r: int, value: float, seen: Observed) -> float:
+    """Errors of one pending forecast in spreads, into `seen` and the running ones; the miss of its median, in sensor units."""
+    c = shape.targets[t]
+    spread = _spread(rows, i, c)
+    reading = value - rows.anchor[i, c]
+    miss = reading - rows.pending[i, t, r, shape.median]
+    naive_error = abs(reading - rows.pending_naive[i, t, r]) / spread
+    seen.model_error[i, t, r] = abs(miss) / spread
+    seen.naive_error[i, t, r] = naive_error
+    inside = reading >= rows.pending[i, t, r, 0] and reading <= rows.pending[i, t, r, -1]
+    seen.covered[i, t, r] = 1.0 if inside else 0.0
+    rows.model_error[i, t, r] = _running(rows.model_error[i, t, r], abs(reading - rows.pending_model[i, t, r]) / spread)
+    rows.naive_error[i, t, r] = _running(rows.naive_error[i, t, r], naive_error)
+    return miss
+
+
+@compiled
+def _running(before: float, error: float) -> float:
+    """A running error, moved towards the newest one; the first one is taken as it is."""
+    return error if before == 0 else before + ERROR_RATE * (error - before)
+
+
+@compiled
+def _anomaly(shape: Constants, rows: Columns, i: int, t: int, miss: float) -> float:
+    """-log10 of a reading's tail probability, were the tails beyond the outermost quantiles exponential."""
+    least = 1e-9 * _spread(rows, i, shape.targets[t])
+    median = np.float64(rows.pending[i, t, 0, shape.median])
+    above = max(rows.pending[i, t, 0, -1] - median, least)
+    below = max(median - rows.pending[i, t, 0, 0], least)
+    score = miss / above * shape.per_width_above if miss >= 0 else -miss / below * shape.per_width_below
+    return min(score, MOST_ANOMALOUS)
+
+
+@compiled
+def _calibrate(shape: Constants, rows: Columns, i: int, t: int, r: int, value: float) -> None:
+    """Move the quantile tracker of a rung that was scored; the median is left to the network."""
+    reading = value - rows.anchor[i, shape.targets[t]]
+    usual = np.float64(min(rows.model_error[i, t, r], rows.naive_error[i, t, r]))  # what the guard serves
+    step = CALIBRATION_RATE * min(usual, FEATURE_CLIP)
+    for q in range(len(shape.levels)):
+        if q == shape.median:
+            continue
+        push = shape.levels[q] - (1.0 if reading <= rows.pending[i, t, r, q] else 0.0)
+        rows.calibration[i, t, r, q] = _clip(np.float64(rows.calibration[i, t, r, q]) + step * push, _CALIBRATION_LIMIT)
+
+
+@compiled
+def _fill(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms: int, reading: np.ndarray) -> None:
+    """The reading, and for what is missing the median forecast for this time where there is one, else the last value."""
+    for c in range(len(values)):
+        reading[c] = values[c] if not math.isnan(values[c]) else rows.anchor[i, c] + rows.window[i, c, -1]
+    one_step = rows.gap_units[i, -1] > 0 and rows.count[i] > 1  # a forecast was made
+    near = 2 * (time_ms - rows.last_time_ms[i]) <= 3 * rows.interval_ms[i]
+    if one_step and near:
+        for t in range(len(shape.targets)):
+            c = shape.targets[t]
+            if math.isnan(values[c]):
+                reading[c] = rows.anchor[i, c] + rows.pending[i, t, 0, shape.median]
+
+
+@compiled
+def _move_scale(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray) -> None:
+    """Running mean and mean absolute deviation; the first readings weigh 1/n, so that a new stream settles fast."""
+    if rows.count[i] == 0:
+        return
+    rate = max(1 / (rows.count[i] + 1.0), _SCALE_RATE)
+    for c in range(len(values)):
+        if not math.isnan(values[c]):
+            away = reading[c] - rows.level[i, c]
+            rows.spread[i, c] += rate * (abs(away) - rows.spread[i, c])
+            rows.level[i, c] += rate * away
+
+
+@compiled
+def _move_anchor(shape: Constants, rows: Columns, i: int, reading: np.ndarray) -> None:
+    """Take a channel's differences from the reading itself where it lies far from the anchor (float32 has 24 bits)."""
+    for c in range(len(reading)):
+        if not abs(reading[c] - rows.anchor[i, c]) > ANCHOR_REACH * _spread(rows, i, c):
+            continue
+        shift = rows.anchor[i, c] - reading[c]
+        for j in range(rows.window.shape[2]):
+            rows.window[i, c, j] += shift
+        for t in range(len(shape.targets)):
+            if shape.targets[t] == c:
+                for r in range(len(shape.rungs)):
+                    rows.pending_model[i, t, r] += shift
+                    rows.pending_naive[i, t, r] += shift
+                    for q in range(len(shape.levels)):
+                        rows.pending[i, t, r, q] += shift
+        rows.anchor[i, c] = reading[c]
+
+
+@compiled
+def _move_season(shape: Constants, rows: Columns, i: int, values: np.ndarray, reading: np.ndarray, time_ms: int) -> None:
+    """Let each target's profile learn the reading; one of another season begins anew, from the row's own window."""
+    if shape.period_ms == 0:
+        return
+    if rows.period_ms[i] != shape.period_ms:
+        rows.profile[i] = 0
+        rows.period_ms[i], rows.season_start_ms[i] = shape.period_ms, time_ms
+        if rows.count[i] > 0:
+            _learn_window(shape, rows, i)
+    for t in range(len(shape.targets)):
+        c = shape.targets[t]
+        if not math.isnan(values[c]):
+            _learn_phase(shape, rows, i, t, reading[c], time_ms)
+
+
+@compiled
+def _learn_window(shape: Constants, rows: Columns, i: int) -> None:
+    """Run a new profile over the readings of the window, before the newest reading is in it."""
+    length = rows.window.shape[2]
+    first = length - min(rows.count[i], length)
+    time_ms = _oldest_ms(rows, i, first)
+    rows.season_start_ms[i] = time_ms
+    for j in range(first, length):
+        if j > first:
+            time_ms += _gap_ms(rows, i, j)
+        for t in range(len(shape.targets)):
+            c = shape.targets[t]
+            if rows.missing[i, c, j] == 0:
+                _learn_phase(shape, rows, i, t, rows.window[i, c, j] + rows.anchor[i, c], time_ms)
+
+
+@compiled
+def _gap_ms(rows: Columns, i: int, j: int) -> int:
+    """The time from reading j - 1 of the window to reading j, from the stored gap."""
+    return np.int64(rows.gap_units[i, j]) * rows.interval_ms[i] // GAP_UNIT
+
+
+@compiled
+def _oldest_ms(rows: Columns, i: int, first: int) -> int:
+    """The time of reading `first` of the window, counted back from the last one by the stored gaps."""
+    time_ms = rows.last_time_ms[i]
+    for j in range(first + 1, rows.window.shape[2]):
+        time_ms -= _gap_ms(rows, i, j)
+    return time_ms
+
+
+@compiled
+def _learn_phase(shape: Constants, rows: Columns, i: int, t: int, value: float, time_ms: int) -> None:
+    """Move the phases that a reading stands for towards its difference to the level."""
+    interval_ms, phases = rows.interval_ms[i], rows.profile.shape[2]
+    if interval_ms == 0:
+        return
+    per_season = shape.period_ms / interval_ms  # readings
+    width = WIDEST_PHASE
+    while width > 1 and per_season * 1.25 * (width // 2) >= phases:
+        width //= 2
+    seasons = max(time_ms - rows.season_start_ms[i], 0) // shape.period_ms + 1
+    rate = max(SEASON_RATE, 1 / seasons) / max(per_season / phases, 1.0)
+    first = _phase(shape.period_ms, time_ms, phases) - width // 2
+    away = value - rows.level[i, shape.targets[t]]
+    for k in range(first, first + width):
+        usual = np.float64(rows.profile[i, t, k % phases])
+        rows.profile[i, t, k % phases] = usual + rate * (away - usual)
+
+
+@compiled
+def _phase(period_ms: int, time_ms: int, phases: int) -> int:
+    """The nearest of the season's phases."""
+    return (time_ms % period_ms * phases + period_ms // 2) // period_ms % phases
+
+
+@compiled
+def _season_ahead(shape: Constants, rows: Columns, i: int, time_ms: int, season: np.ndarray) -> None:
+    """How far the profile at each lead lies from the profile now, in spreads, clipped, into float32 (T, K).
+
+    Zero without a season, and until a whole one was seen.
+    """
+    period_ms, interval_ms, phases = shape.period_ms, rows.interval_ms[i], rows.profile.shape[2]
+    whole = period_ms > 0 and rows.period_ms[i] == period_ms and time_ms - rows.season_start_ms[i] >= period_ms
+    if not (whole and interval_ms > 0):
+        season[:] = 0
+        return
+    now = time_ms % period_ms * phases / period_ms
+    step = interval_ms * phases / period_ms
+    here = _phase(period_ms, time_ms, phases)
+    for t in range(len(shape.targets)):
+        spread = _spread(rows, i, shape.targets[t])
+        for k in range(season.shape[1]):
+            phase = np.int64(now + (k + 1) * step + 0.5) % phases
+            moved = np.float64(rows.profile[i, t, phase] - rows.profile[i, t, here])
+            season[t, k] = _clip(moved / spread, WINDOW_CLIP)
+
+
+@compiled
+def _shift_window(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray, gap_ms: int) -> None:
+    """Age the window by one and put the reading in at its newest end."""
+    last = rows.window.shape[2] - 1
+    interval_ms = max(rows.interval_ms[i], 1)
+    units = (2 * GAP_UNIT * gap_ms + interval_ms) // (2 * interval_ms)
+    for j in range(last):
+        rows.gap_units[i, j] = rows.gap_units[i, j + 1]
+    rows.gap_units[i, last] = np.uint16(min(max(units, 1), 65535))
+    for c in range(len(values)):
+        for j in range(last):
+            rows.window[i, c, j] = rows.window[i, c, j + 1]
+            rows.missing[i, c, j] = rows.missing[i, c, j + 1]
+        rows.window[i, c, last] = reading[c] - rows.anchor[i, c]
+        rows.missing[i, c, last] = np.uint8(math.isnan(values[c]))
+
+
+@compiled
+def _features(
+    shape: Constants,
+    rows: Columns,
+    i: int,
+    j: int,
+    reading: np.ndarray,
+    previous: np.ndarray,
+    time_ms: int,
+    season: np.ndarray,
+    features: np.ndarray,
+) -> None:
+    """The network's input for reading j of the window, into float32 (F,).
+
+    Place and step of each channel, the season ahead of each target, the mask of each channel; then the gap as (g - 1) / (g + 1)
+    in intervals; time of day and of week on circles.
+    """
+    channels = len(reading)
+    for c in range(channels):
+        spread = _spread(rows, i, c)
+        features[c] = _clip((reading[c] - rows.level[i, c]) / spread, FEATURE_CLIP)
+        features[channels + c] = _clip((reading[c] - previous[c]) / spread, FEATURE_CLIP)
+    at = 2 * channels
+    for t in range(len(shape.targets)):
+        for lead in shape.season_leads:
+            features[at] = _clip(season[t, lead - 1], FEATURE_CLIP)
+            at += 1
+    for c in range(channels):
+        features[at] = 1 if rows.missing[i, c, j] > 0 else 0
+        at += 1
+    gap = max(np.float64(rows.gap_units[i, j]), 1.0)
+    features[at] = (gap - GAP_UNIT) / (gap + GAP_UNIT)
+    minute, hour = time_ms // _MINUTE_MS % _MINUTES, time_ms // _HOUR_MS % _HOURS
+    for half in range(2):
+        features[at + 1 + half] = _DAY[minute, half]
+        features[at + 3 + half] = _WEEK[hour, half]
+
+
+@compiled
+def _window(rows: Columns, i: int, c: int, season: np.ndarray, newest: float, window: np.ndarray) -> None:
+    """What the highway sees of a target, into float32 (D,): W differences to the newest reading, K of the season, the place."""
+    length, horizon = rows.window.shape[2], len(season)
+    spread = _spread(rows, i, c)
+    per_spread, last = np.float32(1 / spread), rows.window[i, c, -1]
+    limit = np.float32(WINDOW_CLIP)
+    for j in range(length):
+        window[j] = min(max((rows.window[i, c, j] - last) * per_spread, -limit), limit)
+    for k in range(horizon):
+        window[length + k] = season[k]
+    window[length + horizon] = _clip((newest - rows.level[i, c]) / spread, WINDOW_CLIP)
+
+
+@compiled
+def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid: np.ndarray) -> None:
+    """The network's inputs of each row's own window, at today's scale, into float32 (W, B, F) and bool (W, B); see there."""
+    length, channels = rows.window.shape[2], rows.window.shape[1]
+    reading, previous = np.empty(channels), np.empty(channels)
+    season = np.empty((len(shape.targets), len(shape.below)), np.float32)
+    for i in range(len(rows.count)):
+        time_ms = _oldest_ms(rows, i, 0)
+        for j in range(length):
+            if j > 0:
+                time_ms += _gap_ms(rows, i, j)
+            valid[j, i] = length - j <= rows.count[i]
+            for c in range(channels):
+                reading[c] = rows.window[i, c, j] + rows.anchor[i, c]
+                previous[c] = rows.window[i, c, max(j - 1, 0)] + rows.anchor[i, c]
+            _season_ahead(shape, rows, i, time_ms, season)
+            _features(shape, rows, i, j, reading, previous, time_ms, season, features[j, i])
+
+
+@compiled
+def forecast(
+    shape: Constants, rows: Columns, raw: np.ndarray, newest: np.ndarray, spread: np.ndarray, quantiles: np.ndarray
+) -> None:
+    """Guard, calibrate, sort and unscale the network's raw quantiles float32 (B, T, K, Q), into float64; keep them until due."""
+    trust = np.empty(len(shape.rungs), np.float32)
+    scaled = np.empty(len(shape.levels), np.float32)
+    for i in range(len(raw)):
+        for t in range(len(shape.targets)):
+            for r in range(len(trust)):
+                trust[r] = trusted(rows.model_error[i, t, r], rows.naive_error[i, t, r])
+            for k in range(len(shape.below)):
+                own, less = raw[i, t, k, shape.median], _ONE - _between(shape, trust, k)
+                for q in range(len(scaled)):
+                    moved = raw[i, t, k, q] - less * own
+                    _insert(scaled, q, moved + _between(shape, rows.calibration[i, t, :, q], k))
+                for q in range(len(scaled)):
+                    quantiles[i, t, k, q] = newest[i, t] + spread[i, t] * np.float64(scaled[q])
+        _schedule(shape, rows, i, raw, newest, spread, quantiles)
+
+
+@compiled
+def trusted(model_error: float, naive_error: float) -> float:
+    """How much of the network's move from the last value is served at a rung.
+
+    All of it while its running error is not above the last value's, else the 32nd power of their ratio. With errors m and n the
+    served one is at most t m + (1 - t) n, t = (n / m)^32, which is never more than 1.2 % above n.
+    """
+    model, naive = np.float64(model_error), np.float64(naive_error)
+    share = naive / max(model, 1e-30) if model > naive else 1.0
+    for _ in range(5):
+        share = share * share
+    return share
+
+
+@compiled
+def _between(shape: Constants, by_rung: np.ndarray, k: int) -> float:
+    """A number of each rung, float32 (R,), at the lead k + 1: linear in the lead."""
+    low = by_rung[shape.below[k]]
+    return low + shape.weight[k] * (by_rung[shape.above[k]] - low)
+
+
+@compiled
+def _insert(ordered: np.ndarray, count: int, number: float) -> None:
+    """Put a number among the first `count` sorted ones."""
+    at = count
+    while at > 0 and ordered[at - 1] > number:
+        ordered[at] = ordered[at - 1]
+        at -= 1
+    ordered[at] = number
+
+
+@compiled
+def _schedule(
+    shape: Constants, rows: Columns, i: int, raw: np.ndarray, newest: np.ndarray, spread: np.ndarray, quantiles: np.ndarray
+) -> None:
+    """Keep the forecast of every free rung of the ladder until it is due."""
+    if rows.interval_ms[i] == 0:
+        return
+    for r in range(len(shape.rungs)):
+        if rows.due_ms[i, r] != 0:
+            continue
+        k = shape.rungs[r] - 1
+        rows.due_ms[i, r] = rows.last_time_ms[i] + shape.rungs[r] * rows.interval_ms[i]
+        for t in range(len(shape.targets)):
+            anchor = rows.anchor[i, shape.targets[t]]
+            for q in range(len(shape.levels)):
+                rows.pending[i, t, r, q] = quantiles[i, t, k, q] - anchor
+            own = newest[i, t] + spread[i, t] * np.float64(raw[i, t, k, shape.median])
+            rows.pending_model[i, t, r] = own - anchor
+            rows.pending_naive[i, t, r] = newest[i, t] - anchor
