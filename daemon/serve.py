@@ -1,7 +1,7 @@
 """`recurd serve`: wiring only. Start in order, run the loop, end in order, answer with an exit code.
 
-Start: log, HTTP, watchdog, self-check, broker (with backoff), topics, weights, loop. The first signal asks the loop to drain, a
-second one forces, and so does a broker that does not answer in time.
+Start: log, HTTP, watchdog, service manager, self-check, broker (with backoff), topics, weights, loop. The first signal asks the
+loop to drain, a second one forces, and so does a broker that does not answer in time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fence
 from daemon.http import Health, HttpServer
 from daemon.loop import BACKOFF_S, Loop
 from daemon.metrics import Metrics
+from daemon.notify import Notifier
 from daemon.ownership import Ownership
 from daemon.restore import Restorer
 from daemon.supervise import Supervisor
@@ -51,17 +52,20 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
     metrics.watch(health)
     metrics.nominal_coverage.set(settings.model.levels[-1] - settings.model.levels[0])
     stopping = threading.Event()
-    signals.catch(stopping, _limit_the_stop)
+    notifier = Notifier(health)
+    signals.catch(stopping, notifier.stopping, _limit_the_stop)
     server = HttpServer(settings.http, metrics.registry, health)
     watchdog = Watchdog(health, settings.watchdog.timeout_s)
     supervisor = Supervisor(worker, metrics)
     server.start()
     watchdog.start()
+    notifier.start()
     if settings.retrain.supervised:
         supervisor.start()
     try:
         return _serve(settings, metrics, health, stopping, supervisor)
     finally:
+        notifier.stopping()
         supervisor.stop()
         watchdog.stop()
         server.stop()

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from types import FrameType
 
 
-def catch(stopping: threading.Event, asked: Callable[[], None] = lambda: None) -> None:
-    """Set `stopping` at the first signal, and call `asked` then."""
+def catch(stopping: threading.Event, *asked: Callable[[], None]) -> None:
+    """Set `stopping` at the first signal, and call each of `asked` then."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             sys.stderr.flush()
             os._exit(128 + number)
         stopping.set()
-        asked()
+        for each in asked:
+            each()
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
