@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from config import toml
 from config.settings import Settings, SettingsError, load
 from daemon import logs
-from daemon.errors import EXIT_FAILED, EXIT_NO_RESTART, EXIT_RESTART, EXIT_USAGE, OperatorError, RecurdError
+from daemon.errors import EXIT_FAILED, EXIT_NO_RESTART, EXIT_RESTART, EXIT_USAGE, REASONS, OperatorError, RecurdError
 
 #: Where `recurd broker` keeps its broker unless told otherwise.
 BROKER_DIRECTORY = Path.home() / ".cache" / "recurd" / "broker"
@@ -155,6 +156,36 @@ def _state_show(settings: Settings, options: argparse.Namespace) -> int:
     return state.show(settings, options.stream, options.partition, print)
 
 
+def _state_export(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import state
+
+    return state.export(settings, options.out, print)
+
+
+def _state_reset(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import state
+
+    return state.reset(settings, options.stream, options.partition, print)
+
+
+def _dead_letters_list(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import dead_letters
+
+    return dead_letters.list_letters(settings, _letters(options), print)
+
+
+def _dead_letters_retry(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import dead_letters
+
+    return dead_letters.retry(settings, _letters(options), print)
+
+
+def _letters(options: argparse.Namespace) -> Any:
+    from daemon import dead_letters
+
+    return dead_letters.Wanted(frozenset(options.reason), options.partition, options.retried)
+
+
 @_weights_errors()
 def _models_list(settings: Settings, _options: argparse.Namespace) -> int:
     from daemon import versions
@@ -252,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_record(commands)
     _add_audit(commands)
     _add_state(_group(commands, "state", "the streams' state as it would be restored"))
+    _add_dead_letters(_group(commands, "dead-letters", "records that could not be used"))
     _add_models(_group(commands, "models", "model versions, and the one in force"))
     _add_broker(_group(commands, "broker", "a real one-node Kafka on this machine, for development"))
     _add_config(_group(commands, "config", "the settings"))
@@ -334,8 +366,21 @@ def _add_audit(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _add_state(state: _Commands[argparse.ArgumentParser]) -> None:
     _command(state, "list", _state_list, "a line for every stream")
     show = _command(state, "show", _state_show, "a stream's row as JSON")
-    show.add_argument("stream", help="stream id")
-    show.add_argument("--partition", type=_whole, help="this partition alone")
+    reset = _command(state, "reset", _state_reset, "let a stream start afresh, by a record in the input topic")
+    for parser in (show, reset):
+        parser.add_argument("stream", help="stream id")
+        parser.add_argument("--partition", type=_whole, help="this partition alone")
+    export = _command(state, "export", _state_export, "write every stream's row as JSON Lines")
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="compressed if it ends in .zst")
+
+
+def _add_dead_letters(letters: _Commands[argparse.ArgumentParser]) -> None:
+    listed = _command(letters, "list", _dead_letters_list, "a line for every record that could not be used")
+    retry = _command(letters, "retry", _dead_letters_retry, "send those records to the input topic again, each once")
+    for parser in (listed, retry):
+        parser.add_argument("--reason", action="append", default=[], choices=REASONS, help="those alone; repeatable")
+        parser.add_argument("--partition", type=_whole, help="of this input partition alone")
+        parser.add_argument("--retried", action="store_true", help="those too that were retried already")
 
 
 def _add_models(models: _Commands[argparse.ArgumentParser]) -> None:

@@ -126,7 +126,7 @@ class Decoder:
         if stream is UNSET:
             stream = _id_of_key(record.key, index)
         if not stream or len(stream) > MAX_ID_CHARACTERS or stream[:8] == RESERVED_PREFIX or not stream.isprintable():
-            _check_id(stream, index)
+            check_id(stream, index)
         if type(time) is datetime:
             since = time - (_ROUND_UTC if time.tzinfo else _ROUND_NAIVE)
             time_ms = (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
@@ -177,7 +177,7 @@ def _id_of_key(key: bytes | None, index: int) -> str:
         raise BadRecord("stream_id", "the record's key, which names the stream, is not UTF-8", index) from None
 
 
-def _check_id(stream: str, index: int) -> None:
+def check_id(stream: str, index: int) -> None:
     """Raise BadRecord unless `stream` may name a stream; what is not printable is not yet a control character."""
     if not stream:
         raise BadRecord("stream_id", "the stream id is empty", index)

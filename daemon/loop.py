@@ -274,12 +274,15 @@ class Loop:
         elif now_s - self._stable_s > UNSTABLE_S:
             self._health.set("joined", False, f"the consumer group has not been stable for {now_s - self._stable_s:.0f} s")
         ends = {number: consumer.high_watermark(number) for number in self._own.held}
-        lags = {
-            number: max(end - self._own.held[number].pipeline.next_offset, 0) for number, end in ends.items() if end is not None
-        }
+        lags = {number: self._lag(consumer, number, end) for number, end in ends.items() if end is not None}
         self._owns_first(0 in self._own.held)
         self._metrics.turn(self._own.held, self._own.waiting, lags)
         self._guard_against_stalls(consumer, lags)
+
+    def _lag(self, consumer: Consumer, number: int, end: int) -> int:
+        """Offsets up to the log's end that were not read. Behind the last record may be markers of its producer's transaction."""
+        behind = self._own.held[number].pipeline.next_offset
+        return 0 if end <= behind else max(0, end - max(behind, consumer.position(number) or 0))
 
     def _guard_against_stalls(self, consumer: Consumer, lags: Mapping[int, int]) -> None:
         """Make the consumer anew when a partition stalls; give up when that did not help."""

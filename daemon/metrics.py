@@ -115,6 +115,7 @@ class Metrics:
     def _declare_state(self) -> None:
         self.streams_active = self._gauge("streams_active", "Streams with a row.")
         self.streams_evicted = self._counter("streams_evicted", "Streams that lost their row to another.")
+        self.streams_reset = self._counter("streams_reset", "Control records that made a stream start afresh.")
         self.state_bytes = self._gauge("state_bytes", "Bytes of the rows in use.")
         self.checkpoint_blocks = self._counter("checkpoint_blocks", "Blocks sent to the changelog.")
         self.checkpoint_bytes = self._counter("checkpoint_bytes", "Bytes of blocks sent to the changelog.")
@@ -209,6 +210,7 @@ class Metrics:
             self.batch_rows.observe(outcome.stepped)
         self.batches.inc(outcome.parts)
         self.streams_evicted.inc(outcome.evicted)
+        self.streams_reset.inc(outcome.resets)
         self.rows_rebuilt.inc(outcome.rebuilt)
         for scores in outcome.scores.values():
             self._scored(scores)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from daemon import codec
+from daemon import codec, control
 from daemon.batch import Batch, Batcher
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
@@ -44,6 +44,7 @@ class Outcome:
     stepped: int = 0  # readings that advanced a row
     parts: int = 0  # calls of step
     evicted: int = 0
+    resets: int = 0  # control records that were followed
     rebuilt: int = 0  # rows whose hidden and cell were of another model version
     times_ms: list[int] = field(default_factory=list)  # of the readings that advanced a row
     scores: dict[ScoreKey, Scores] = field(default_factory=dict)
@@ -118,7 +119,11 @@ class Pipeline:
         outcome = Outcome()
         for epoch, part in self._by_epoch(records):
             self.begin(epoch)
-            self._run(part, outcome)
+            for readings, reset in control.cut(part):
+                if readings:
+                    self._run(readings, outcome)
+                if reset is not None:
+                    self._reset(reset, outcome)
         if records:
             self.next_offset = records[-1].offset + 1
         return outcome
@@ -163,6 +168,14 @@ class Pipeline:
         outcome.stepped += len(batch)
         outcome.times_ms += batch.times_ms
         outcome.forecasts += self._advance(batch, outcome)
+
+    def _reset(self, record: Record, outcome: Outcome) -> None:
+        """Forget the stream that a control record names; one that has no row is forgotten already."""
+        try:
+            self.table.forget(control.stream_of(record))
+            outcome.resets += 1
+        except BadRecord as bad:
+            outcome.dead_letters.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
 
     def _decode(self, records: Sequence[Record], outcome: Outcome) -> list[tuple[Record, list[Reading]]]:
         decoded = []

@@ -88,7 +88,7 @@ def run(
     name = topic or settings.topics.readings
     reader = connect(settings).reader()
     try:
-        wanted = _partitions(reader, name, partition)
+        wanted = wanted_partitions(reader, name, partition)
         ends = {number: reader.high_watermark(name, number) for number in wanted}
         starts = {number: _start(reader, name, number, span.first) for number in wanted}
         carried = _epochs(reader, settings, wanted) if name == settings.topics.readings else []
@@ -136,13 +136,12 @@ def read_whole(reader: LogReader, topic: str) -> Iterator[Record]:
     yield from read_log(reader, topic, {number: reader.log_start(topic, number) for number in numbers}, ends)
 
 
-def _reached(bound: Bound, record: Record, *, default: bool) -> bool:
-    if bound.offset is not None:
-        return record.offset >= bound.offset
-    return record.timestamp_ms >= bound.time_ms if bound.time_ms is not None else default
+def wanted_partitions(reader: LogReader, topic: str, partition: int | None) -> list[int]:
+    """One partition, or all of a topic.
 
-
-def _partitions(reader: LogReader, topic: str, partition: int | None) -> list[int]:
+    Raises:
+        OperatorError: There is no such topic or partition.
+    """
     found = sorted(reader.partitions(topic))
     if not found:
         raise OperatorError(f"Topic {topic!r} does not exist: check the name, or topics.readings.")
@@ -151,6 +150,12 @@ def _partitions(reader: LogReader, topic: str, partition: int | None) -> list[in
     if partition not in found:
         raise OperatorError(f"Topic {topic!r} has no partition {partition}: it has {found[0]} to {found[-1]}.")
     return [partition]
+
+
+def _reached(bound: Bound, record: Record, *, default: bool) -> bool:
+    if bound.offset is not None:
+        return record.offset >= bound.offset
+    return record.timestamp_ms >= bound.time_ms if bound.time_ms is not None else default
 
 
 def _start(reader: LogReader, topic: str, number: int, first: Bound) -> int:

@@ -1,28 +1,33 @@
-"""`recurd state list | show`: what the last checkpoints hold, read from the changelog as a restore reads it.
+"""`recurd state list | show | export | reset`: what the last checkpoints hold, read from the changelog as a restore reads it.
 
-Looks and changes nothing. What was applied since a partition's last checkpoint is not in the changelog and not shown.
+Looking changes nothing; what was applied since a partition's last checkpoint is not in the changelog and not shown. A reset
+writes a control record to the input topic, so that it has its place in the log, where restores, replays and audits find it too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from config.settings import EngineSettings, Settings
-from daemon import blocks, epochs
+from daemon import blocks, control, epochs
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers import connect
 from daemon.codec import format_time
 from daemon.epochs import Epoch
-from daemon.errors import OperatorError, StateError
-from daemon.record import read_whole
+from daemon.errors import BadRecord, OperatorError, StateError
+from daemon.record import read_whole, wanted_partitions
+from daemon.recording import written
 from daemon.records import Record
 from models.chain import Chain
 from models.engine import version_number
 from models.layout import row_dtype
+from models.slots import FORGOTTEN_MS
 
 
 class Checkpoint(NamedTuple):
@@ -86,6 +91,44 @@ def show(settings: Settings, stream: str, partition: int | None, say: Callable[[
     return 0
 
 
+def export(settings: Settings, out: Path, say: Callable[[str], None]) -> int:
+    """Write every row as JSON Lines, as `show` says it, by partition and slot; compressed where the name ends in `.zst`."""
+    checkpoints = _read(settings)
+    with written(out) as file:
+        for checkpoint in checkpoints:
+            for slot in range(len(checkpoint.ids)):
+                file.write(json.dumps(row_document(checkpoint, slot), ensure_ascii=False).encode() + b"\n")
+    say(f"{sum(len(one.ids) for one in checkpoints)} streams of {len(checkpoints)} partitions in {out}")
+    return 0
+
+
+def reset(settings: Settings, stream: str, partition: int | None, say: Callable[[str], None]) -> int:
+    """Let a stream start afresh with its next reading: a control record in every partition of the input, or in one.
+
+    A partition that does not know the stream passes over it.
+
+    Raises:
+        OperatorError: No stream can have that id, or there is no such topic or partition.
+        BrokerError: The broker failed; the record may be in some partitions. Resetting again does no harm.
+    """
+    value = stream.encode()
+    topic = settings.topics.readings
+    try:
+        control.stream_of(Record(topic, 0, 0, -1, control.RESET_KEY, value))
+    except BadRecord as bad:
+        raise OperatorError(f"{bad}: `recurd state list` shows the streams that are held.") from None
+    broker = connect(settings)
+    with closing(broker.reader()) as reader:
+        numbers = wanted_partitions(reader, topic, partition)
+    with closing(broker.producer(None)) as producer:
+        for number in numbers:
+            producer.send(topic, number, control.RESET_KEY, value)
+        producer.flush()
+    where = f"{topic}[{numbers[0]}]" if partition is not None else f"all {len(numbers)} partitions of {topic}"
+    say(f"reset of stream {stream} sent to {where}: its next reading there starts it afresh")
+    return 0
+
+
 def checkpoints_of(changelog: Iterable[Record], epoch_log: Iterable[Record]) -> list[Checkpoint]:
     """The newest checkpoint of every partition that has one.
 
@@ -108,6 +151,8 @@ def row_document(checkpoint: Checkpoint, slot: int) -> dict[str, Any]:
     """A stream's row as JSON types: the id, the partition, the model version, and each field as the layout names it."""
     row = checkpoint.rows[slot]
     fields = {name: _plain(row[name]) for name in checkpoint.rows.dtype.names or () if name not in ("version", "unused")}
+    if row["last_time_ms"] == FORGOTTEN_MS:
+        fields["last_time_ms"] = None
     version = checkpoint.versions.get(int(row["version"]))
     return {"stream": checkpoint.ids[slot], "partition": checkpoint.partition, "model_version": version, **fields}
 
@@ -141,9 +186,10 @@ def _lines(checkpoint: Checkpoint) -> Iterator[str]:
     for slot in sorted(range(len(checkpoint.ids)), key=checkpoint.ids.__getitem__):
         row = checkpoint.rows[slot]
         version = checkpoint.versions.get(int(row["version"]), "-")
+        last = "(reset)" if row["last_time_ms"] == FORGOTTEN_MS else format_time(int(row["last_time_ms"]))
         yield (
             f"{checkpoint.partition:>9}  {checkpoint.ids[slot]:<32} {row['applied_offset']:>12} "
-            f"{format_time(int(row['last_time_ms'])):<24} {row['count']:>10}  {version}"
+            f"{last:<24} {row['count']:>10}  {version}"
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from config.settings import Settings, SettingsError, parse_time_ms
 from daemon import logs
 from daemon.codec import Decoder, format_time
+from daemon.control import is_control
 from daemon.csv_log import read_csv
 from daemon.errors import BadRecord, OperatorError
 from daemon.recording import Recording, is_csv, written
@@ -108,7 +109,9 @@ class Streams:
             self.add(record.partition, [one for one in readings if until_ms is None or one.time_ms < until_ms])
 
     def decode(self, record: Record) -> Sequence[Reading]:
-        """A record's readings; none, and counted, where it cannot be decoded."""
+        """A record's readings; none, and counted, where it cannot be decoded. Control records hold none."""
+        if is_control(record):
+            return []
         try:
             return self._decoder.decode(record)
         except BadRecord:

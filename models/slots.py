@@ -10,6 +10,9 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
 
+#: The last time of a row that was forgotten: before all times by more than any gap, so that its next reading starts it afresh.
+FORGOTTEN_MS = -(1 << 62)
+
 
 class Slots:
     """Stream id -> slot, least recently seen first, with each slot's id and last time."""
@@ -43,6 +46,10 @@ class Slots:
             self.last_time_ms.append(0)
         self._by_use[stream] = slot
         return slot, evicts
+
+    def forget(self, slot: int) -> None:
+        """Let the slot's next reading start it afresh. It keeps its id and its place in the order of use."""
+        self.last_time_ms[slot] = FORGOTTEN_MS
 
     def load(self, streams: Iterable[tuple[str, int]]) -> None:
         """Take in (id, last time) by slot order 0, 1, ...; use order must be set with `order` afterwards."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.slots import Slots
+from models.slots import FORGOTTEN_MS, Slots
 
 #: Rows of one block of the changelog.
 BLOCK_ROWS = 16
@@ -47,6 +47,22 @@ class StateTable:
         """Put rows (B,) back into B different slots and mark their blocks dirty."""
         self._bytes[slots] = rows.view(np.uint8).reshape(len(rows), self.dtype.itemsize)
         self._dirty[slots // BLOCK_ROWS] = True
+
+    def forget(self, stream: str) -> None:
+        """Empty a stream's row, if it has one: its next reading starts it as if it had never been seen.
+
+        The row keeps its slot and its place in the order of use, which the applied position holds across a restore.
+        """
+        slot = self.slots.find(stream)
+        if slot is None:
+            return
+        old = self.rows(slot, slot + 1)
+        row = np.zeros(1, self.dtype)
+        for name in ("applied_offset", "applied_index"):
+            row[name] = old[name]
+        row["last_time_ms"] = FORGOTTEN_MS
+        self.scatter(np.array([slot]), row)
+        self.slots.forget(slot)
 
     def reserve(self) -> None:
         """Make room for every slot given out so far."""

@@ -27,6 +27,7 @@ MOST_PROBLEMS = 20
 MAX_DEPTH = 128
 MAX_MAGNITUDE = 1e15
 RESERVED_PREFIX = "__recurd"
+RESET_KEY = b"__recurd.reset"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -209,8 +210,8 @@ def _faults(element: Any, rules: Mapping[str, Any]) -> Iterator[str]:
 def _seen(element: Mapping[str, Any], raw: Raw, rules: Mapping[str, Any]) -> Seen:
     stream = _at(element, rules["stream"])
     if stream is ABSENT:
-        stream = _key_as_id(raw.key)
-    if not 0 < len(stream) <= 256 or stream.startswith(RESERVED_PREFIX) or CONTROL.search(stream):
+        stream = _as_id(raw.key)
+    if not _may_name(stream):
         raise Refused("stream_id")
     time_ms = _time_ms(_at(element, rules["time"]), raw.timestamp_ms)
     values = tuple(math.nan if value is None else float(value) for value in (_at(element, path) for path in _paths(rules)))
@@ -239,11 +240,15 @@ def _paths(rules: Mapping[str, Any]) -> list[str]:
     return list(rules["values"].values()) or [rules["value"]]
 
 
-def _key_as_id(key: bytes | None) -> str:
+def _as_id(text: bytes | None) -> str:
     try:
-        return (key or b"").decode()
+        return (text or b"").decode()
     except UnicodeDecodeError:
         raise Refused("stream_id") from None
+
+
+def _may_name(stream: str) -> bool:
+    return 0 < len(stream) <= 256 and not stream.startswith(RESERVED_PREFIX) and not CONTROL.search(stream)
 
 
 def _moment(text: str) -> datetime | None:
@@ -288,6 +293,7 @@ class Stream:
     used: tuple[int, int]  # offset and index of the last applied reading
     count: int  # readings applied since the row started
     digest: bytes
+    forgotten: bool = False  # a reset came after its last reading
 
 
 @dataclass
@@ -299,7 +305,8 @@ class Judgement:
     counts: Counter[str] = field(default_factory=Counter)  # the law's outcomes; a refused record is one
     readings: int = 0  # with those of refused records that could not be told apart as one
     evicted: int = 0
-    restarted: int = 0  # rows begun afresh after a long gap
+    restarted: int = 0  # rows begun afresh after a long gap or a reset
+    resets: int = 0  # of streams with a row
     earlier: int = 0  # records before the partition's first epoch
 
 
@@ -320,6 +327,9 @@ class _Partition:
             self._out.earlier += 1
             return
         try:
+            if raw.key == RESET_KEY:
+                self._reset(raw)
+                return
             readings = read(raw, epoch.input)
             latest = raw.timestamp_ms + round(epoch.input["max_ahead_s"] * 1000)
             if raw.timestamp_ms >= 0 and any(reading.time_ms > latest for reading in readings):
@@ -330,6 +340,17 @@ class _Partition:
         for index, reading in enumerate(readings):
             self._out.readings += 1
             self._admit(epoch, Source(self._number, raw.offset, index), reading)
+
+    def _reset(self, raw: Raw) -> None:
+        """Forget a stream; it keeps its place among those that may be evicted."""
+        if not raw.value:
+            raise Refused("no_value")
+        stream = _as_id(raw.value)
+        if not _may_name(stream):
+            raise Refused("stream_id")
+        if stream in self._streams:
+            self._streams[stream].forgotten = True
+            self._out.resets += 1
 
     def _epoch_of(self, offset: int) -> Epoch | None:
         """The epoch in force; what it changes for the rows happens when it begins."""
@@ -352,8 +373,8 @@ class _Partition:
 
     def _admit(self, epoch: Epoch, source: Source, reading: Seen) -> None:
         known = self._streams.get(reading.stream)
-        starts = known is None
-        if known is not None:
+        starts = known is None or known.forgotten
+        if known is not None and not known.forgotten:
             gap_ms = reading.time_ms - known.last_time_ms
             if gap_ms <= 0:
                 self._not_after(epoch, source, "late" if gap_ms < 0 else "duplicate")

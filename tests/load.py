@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
 
 from tests.bad_input import CASES, bad_records
+from tests.checker import RESET_KEY
 
 T0_MS = 1_700_000_000_000
 INTERVAL_MS = 60_000
@@ -35,6 +36,7 @@ MIX = {
     "late": 35,
     "null": 35,
     "gap": 8,
+    "reset": 6,  # a control record, sometimes of a stream that has no row, rarely of none
     "future": 4,
     "bad": 28,
 }
@@ -93,6 +95,9 @@ class Load:
             return next(self._bad)._replace(partition=rng.randrange(self.partitions))
         stream = self._stream(kind)
         partition = partition_of(stream, self.partitions)
+        if kind == "reset":
+            value = self._rng.choice([stream.encode()] * 9 + [b""])
+            return Sent(partition, RESET_KEY, value, self._clock_ms.get(stream, T0_MS))
         if kind == "array":
             streams = rng.choices(self._names[partition], k=rng.randint(2, 12))
             return self._send(partition, [self._element(name, "single") for name in streams])

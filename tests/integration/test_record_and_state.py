@@ -15,6 +15,7 @@ from daemon.blocks import MARK_KEY, Mark, block_key, encode_block, encode_mark
 from daemon.brokers import connect
 from daemon.brokers.dev import DevBroker
 from daemon.brokers.port import Producer, TopicSpec
+from daemon.control import RESET_KEY
 from daemon.epochs import Epoch
 from daemon.errors import OperatorError
 from daemon.record import Bound, Span
@@ -120,3 +121,26 @@ def test_unknown_stream_is_refused(settings: Settings) -> None:
         state.show(settings, "pump-9", None, lambda line: None)
     with pytest.raises(OperatorError, match="in partition 0"):
         state.show(settings, "pump-1", 0, lambda line: None)
+
+
+def test_state_is_exported(settings: Settings, tmp_path: Path) -> None:
+    """Every row of every partition is a line, as `show` says it."""
+    said: list[str] = []
+    assert state.export(settings, tmp_path / "rows.jsonl", said.append) == 0
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    state.show(settings, "pump-2", None, said.append)
+    assert [row["stream"] for row in rows] == ["pump-1", "pump-2"]
+    assert (rows[1], said[0]) == (json.loads(said[1]), f"2 streams of 1 partitions in {tmp_path / 'rows.jsonl'}")
+
+
+def test_reset_is_a_record_of_the_input(settings: Settings, tmp_path: Path) -> None:
+    """One control record a partition, or in one; an id that no stream can have, and an absent partition, are refused."""
+    state.reset(settings, "pump-2", None, lambda line: None)
+    state.reset(settings, "pump-1", 1, lambda line: None)
+    record.run(settings, None, tmp_path / "log.jsonl")
+    controls = [(one.partition, one.value) for one in Recording(tmp_path / "log.jsonl") if one.key == RESET_KEY]
+    assert sorted(controls) == [(0, b"pump-2"), (1, b"pump-1"), (1, b"pump-2")]
+    with pytest.raises(OperatorError, match="begins with the reserved"):
+        state.reset(settings, "__recurd.x", None, lambda line: None)
+    with pytest.raises(OperatorError, match="has no partition 7"):
+        state.reset(settings, "pump-1", 7, lambda line: None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from config.settings import EngineSettings, NetworkSettings
+from daemon import state
 from daemon.blocks import MARK_KEY, BlockError, Mark, block_key, encode_block, encode_mark
 from daemon.epochs import Epoch
 from daemon.errors import StateError
@@ -17,7 +18,7 @@ from daemon.state import Checkpoint, checkpoints_of, row_document
 from models.chain import Chain
 from models.engine import version_number
 from models.layout import row_dtype
-from models.table import BLOCK_ROWS
+from models.table import BLOCK_ROWS, StateTable
 
 ENGINE = EngineSettings(model=NetworkSettings(hidden=8, context=16, horizon=2))
 EPOCH = Epoch(1, 40, "naive", ENGINE, 1, "f")
@@ -159,3 +160,14 @@ def test_unknown_version_has_no_name() -> None:
     found = only(checkpoint(1, 1))
     found.rows["version"] = 5
     assert row_document(found, 0)["model_version"] is None
+
+
+def test_forgotten_row_has_no_time() -> None:
+    """After a reset a row is empty until its stream's next reading."""
+    table = StateTable(DTYPE, 10)
+    table.load(names(2), rows(2))
+    table.forget("pump-1")
+    found = only(checkpoint(1, 2))._replace(rows=table.rows(0, 2))
+    document = row_document(found, 1)
+    assert (document["count"], document["last_time_ms"], document["applied_offset"]) == (0, None, 50)
+    assert "(reset)" in list(state._lines(found))[1]
