@@ -131,7 +131,15 @@ def _record(settings: Settings, options: argparse.Namespace) -> int:
 
     span = record.Span(*(record.parse_bound(text) if text else record.Bound() for text in (options.first, options.last)))
     return record.run(
-        settings, options.topic, options.out, span=span, partition=options.partition, limit=options.limit, say=print
+        settings,
+        options.topic,
+        options.out,
+        span=span,
+        partition=options.partition,
+        limit=options.limit,
+        follow=options.follow,
+        resume=options.resume,
+        say=print,
     )
 
 
@@ -346,12 +354,14 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_record(commands: _Commands[argparse.ArgumentParser]) -> None:
     record = _command(commands, "record", _record, "write a topic to a recording")
-    record.add_argument("--topic", help="default: the input topic")
+    record.add_argument("--topic", help="its name, or forecasts, models, dead-letters, ...; default: the input topic")
     record.add_argument("--out", type=Path, required=True, metavar="RECORDING", help="JSON Lines; compressed if it ends in .zst")
     record.add_argument("--from", dest="first", metavar="OFFSET|TIME", help="first record of each partition")
     record.add_argument("--to", dest="last", metavar="OFFSET|TIME", help="records before this one")
     record.add_argument("--partition", type=_whole, help="this partition alone")
     record.add_argument("--limit", type=_whole, metavar="N", help="at most N records")
+    record.add_argument("--follow", action="store_true", help="go on at the end, until SIGINT or SIGTERM")
+    record.add_argument("--resume", action="store_true", help="go on behind what an earlier command of that --out has read")
 
 
 def _add_audit(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -1,23 +1,29 @@
 """`recurd record`: a topic, or a part of it, as a recording.
 
-Reads committed records from the log's start, or from where asked, to the end that the topic had at the start of the command.
-A recording of the input carries the group's epochs, so that its replay is an audit.
+Reads committed records from the log's start, or from where asked, to the end that the topic had at the start of the command, or
+on and on. What was read stays in a part file until it is a recording, so that an interrupted command can be resumed. A recording
+of the input carries the group's epochs, so that its replay is an audit.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from config.settings import Settings, SettingsError, parse_time_ms
-from daemon import epochs, logs
+from config.settings import Settings, SettingsError, TopicSettings, parse_time_ms
+from daemon import epochs, logs, signals
 from daemon.brokers import connect
 from daemon.brokers.port import LogReader
 from daemon.epochs import Epoch
 from daemon.errors import OperatorError
-from daemon.recording import Writer
+from daemon.recording import Spool
 from daemon.records import Record
+
+PROGRESS_S = 5.0
 
 log = logs.get("record")
 
@@ -65,17 +71,21 @@ def run(
     span: Span = EVERYTHING,
     partition: int | None = None,
     limit: int | None = None,
+    follow: bool = False,
+    resume: bool = False,
     say: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Write a recording.
 
     Args:
         settings: How to reach Kafka, and which topics are ours.
-        topic: The topic; None is the input.
+        topic: The topic, or what it is to us (`forecasts`, `models`, ...); None is the input.
         out: The file; compressed where the name ends in `.zst`.
-        span: Which records of each partition. By time, the log is still read from its start.
+        span: Which records of each partition.
         partition: This one alone; None is all.
-        limit: Most records to write.
+        limit: Most records in the recording.
+        follow: Go on at the end of the topic, until SIGINT or SIGTERM, the limit or the end of the span.
+        resume: Go on behind the records of an earlier, perhaps interrupted, recording of that name.
         say: Takes the summary.
 
     Returns:
@@ -85,33 +95,39 @@ def run(
         OperatorError: There is no such topic or partition, or the file cannot be written.
         BrokerError: The broker failed.
     """
-    name = topic or settings.topics.readings
-    reader = connect(settings).reader()
-    try:
+    stopping = threading.Event()
+    with closing(connect(settings).reader()) as reader:
+        name = _named(reader, settings, topic)
         wanted = wanted_partitions(reader, name, partition)
         ends = {number: reader.high_watermark(name, number) for number in wanted}
-        starts = {number: _start(reader, name, number, span.first) for number in wanted}
+        if follow:
+            signals.catch(stopping)
+        with Spool(out, resume) as spool:
+            starts = {number: _start(reader, name, number, span.first) for number in wanted}
+            starts = {number: max(start, spool.next_offsets.get(number, 0)) for number, start in starts.items()}
+            log.info("recording", topic=name, resumed=spool.records, offsets=sum(max(ends[n] - starts[n], 0) for n in wanted))
+            polls = follow_log(reader, name, starts, stopping) if follow else poll_log(reader, name, starts, ends)
+            take(spool, polls, span, limit)
         carried = _epochs(reader, settings, wanted) if name == settings.topics.readings else []
-        count = write(out, carried, read_log(reader, name, starts, ends), span, limit)
-    finally:
-        reader.close()
-    say(f"{count} records of {len(wanted)} partitions of {name} and {len(carried)} epochs in {out}")
+    spool.finish(carried)
+    say(f"{spool.records} records of {len(wanted)} partitions of {name} and {len(carried)} epochs in {out}")
     return 0
 
 
-def write(out: Path, carried: Iterable[Epoch], records: Iterable[Record], span: Span, limit: int | None) -> int:
-    """Write epochs and the records of the span to a file; return the number of records."""
-    count = 0
-    with Writer(out) as writer:
-        for epoch in carried:
-            writer.write_epoch(epoch)
-        for record in records:
-            if count == limit:
-                break
-            if span.wants(record):
-                writer.write(record)
-                count += 1
-    return count
+def take(spool: Spool, polls: Iterable[Sequence[Record]], span: Span, limit: int | None) -> None:
+    """Write the records of the span until the limit is reached, or every partition of a poll is past the span's end."""
+    said_s = time.monotonic()
+    for poll in polls:
+        for record in filter(span.wants, poll):
+            if spool.records == limit:
+                return
+            spool.write(record)
+        if spool.records == limit:
+            return
+        if time.monotonic() - said_s > PROGRESS_S:
+            said_s = time.monotonic()
+            spool.flush()
+            log.info("recording", records=spool.records, newest=poll[-1].timestamp_ms if poll else None)
 
 
 def read_log(
@@ -121,12 +137,32 @@ def read_log(
 
     Ends compare positions: what was aborted or compacted away is passed.
     """
+    for poll in poll_log(reader, topic, starts, ends, poll_timeout_ms):
+        yield from poll
+
+
+def poll_log(
+    reader: LogReader, topic: str, starts: Mapping[int, int], ends: Mapping[int, int], poll_timeout_ms: int = 500
+) -> Iterator[list[Record]]:
+    """`read_log`, what one poll brings of a partition at a time."""
     left = {number for number in starts if starts[number] < ends[number]}
     reader.assign({(topic, number): starts[number] for number in left})
     while left:
         for (_, number), records in reader.poll(poll_timeout_ms).items():
-            yield from (record for record in records if record.offset < ends[number])
+            yield [record for record in records if record.offset < ends[number]]
         left = {number for number in left if reader.position(topic, number) < ends[number]}
+
+
+def follow_log(
+    reader: LogReader, topic: str, starts: Mapping[int, int], stopping: threading.Event, poll_timeout_ms: int = 500
+) -> Iterator[list[Record]]:
+    """The committed records of some partitions from each one's start on, until `stopping`; an empty list while none comes."""
+    reader.assign({(topic, number): start for number, start in starts.items()})
+    while not stopping.is_set():
+        found = reader.poll(poll_timeout_ms)
+        yield from map(list, found.values())
+        if not found:
+            yield []
 
 
 def read_whole(reader: LogReader, topic: str) -> Iterator[Record]:
@@ -158,8 +194,18 @@ def _reached(bound: Bound, record: Record, *, default: bool) -> bool:
     return record.timestamp_ms >= bound.time_ms if bound.time_ms is not None else default
 
 
+def _named(reader: LogReader, settings: Settings, topic: str | None) -> str:
+    """A topic by its own name, or by what it is to us where there is none of that name."""
+    role = (topic or "").replace("-", "_")
+    if topic is None or (role in TopicSettings.model_fields and not reader.partitions(topic)):
+        return settings.topic(role or "readings")
+    return topic
+
+
 def _start(reader: LogReader, topic: str, number: int, first: Bound) -> int:
     kept = reader.log_start(topic, number)
+    if first.time_ms is not None:
+        return reader.offset_at(topic, number, first.time_ms)  # no earlier record is that late
     if first.offset is not None and first.offset < kept:
         log.warning("records before the log's start are gone", topic=topic, partition=number, first=first.offset, log_start=kept)
     return max(kept, first.offset or 0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,11 @@ from daemon.errors import OperatorError, StateError
 from daemon.records import Record
 
 _CHUNK_BYTES = 1 << 20
+#: Data is compressed in frames of about this size, each with its checksum; a frame is given out when that was right ...
+_FRAME_BYTES = 1 << 20
+#: ... unless it is larger than this, as another program may write it.
+_HELD_BYTES = 8 << 20
+_PIECE_BYTES = 1 << 16
 _ZSTD_LEVEL = 3
 
 
@@ -87,18 +93,74 @@ class Writer:
 
     def write(self, record: Record) -> None:
         """Add a record. Within a partition offsets must rise."""
-        headers = [(name, _text(value)) for name, value in record.headers]
-        line = _Line(
-            record.partition,
-            record.offset,
-            record.timestamp_ms,
-            _text_or_none(record.key),
-            _text_or_none(record.value),
-            record.topic,
-            headers,
-        )
-        self._out.write(_encode(line) + b"\n")
+        self._out.write(_line_of(record))
         self._records += 1
+
+
+class Spool:
+    """Records on their way into a recording: a part file beside it that outlives a crash, and becomes the recording at the end.
+
+    A context manager. Where the block ends by an error, what was written stays in the part file, for a next one that resumes.
+
+    Args:
+        out: The recording; compressed where the name ends in `.zst`.
+        resume: Begin with the readable records of the part file, or else of the recording, that are there.
+
+    Raises:
+        OperatorError: The files cannot be written or opened.
+    """
+
+    def __init__(self, out: Path, resume: bool) -> None:
+        self.next_offsets: dict[int, int] = {}  # behind the last record, by partition
+        self.records = 0
+        self._out, self._part = out, out.with_name(f".part-{out.name}")
+        self._before = next((path for path in (self._part, out) if path.exists()), None) if resume else None
+
+    def __enter__(self) -> Spool:
+        fresh = self._out.with_name(f".new-{self._out.name}")
+        self._context = _created(fresh, self._out)
+        self._file = self._context.__enter__()
+        if self._before is not None:
+            with suppress(RecordingError):  # a cut end: what is missing is read again
+                for record in Recording(self._before):
+                    self.write(record)
+        os.replace(fresh, self._part)
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._context.__exit__(*failure)
+
+    def write(self, record: Record) -> None:
+        """Add a record. Within a partition offsets must rise."""
+        self._file.write(_line_of(record))
+        self.records += 1
+        self.next_offsets[record.partition] = record.offset + 1
+
+    def flush(self) -> None:
+        """Let a crash lose nothing of what was written so far."""
+        self._file.flush()
+
+    def finish(self, epochs: Iterable[Epoch]) -> None:
+        """Make the recording of the part file, after the block: the epochs, then the records."""
+        head = b"".join(_EPOCH_START + epoch.to_bytes() + b"}\n" for epoch in epochs)
+        with _replacing(self._out) as raw, self._part.open("rb") as part:
+            raw.write(_compressor().compress(head) if head and self._out.suffix == ".zst" else head)
+            shutil.copyfileobj(part, raw, _CHUNK_BYTES)
+        self._part.unlink()
+
+
+def _line_of(record: Record) -> bytes:
+    headers = [(name, _text(value)) for name, value in record.headers]
+    line = _Line(
+        record.partition,
+        record.offset,
+        record.timestamp_ms,
+        _text_or_none(record.key),
+        _text_or_none(record.value),
+        record.topic,
+        headers,
+    )
+    return _encode(line) + b"\n"
 
 
 class Recording:
@@ -183,11 +245,17 @@ def is_csv(path: Path) -> bool:
 @contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
     """A new file to write, compressed where the name ends in `.zst`; it takes its name when the block ends without an error."""
+    with _replacing(path) as raw, _packed(raw, path) as file:
+        yield file
+        file.flush()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with _created(part, path) as file:
-            yield file
-            file.flush()
+        with _opened(part, path) as raw:
+            yield raw
         os.replace(part, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -197,18 +265,55 @@ def written(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _created(part: Path, path: Path) -> Iterator[IO[bytes]]:
+    with _opened(part, path) as raw, _packed(raw, path) as file:
+        yield file
+
+
+@contextmanager
+def _opened(part: Path, path: Path) -> Iterator[IO[bytes]]:
+    """A new file that is on the disk when the block ends well."""
     try:
         raw = part.open("wb")
     except OSError as error:
         raise OperatorError(f"{path} cannot be written ({error.strerror}): check the folder.") from None
     with raw:
-        if path.suffix == ".zst":
-            with zstandard.ZstdCompressor(_ZSTD_LEVEL).stream_writer(raw, closefd=False) as packed:
-                yield packed
-        else:
-            yield raw
+        yield raw
         raw.flush()
         os.fsync(raw.fileno())
+
+
+@contextmanager
+def _packed(raw: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    """What is written goes into `raw`, compressed where the name ends in `.zst`."""
+    if path.suffix == ".zst":
+        with _compressor().stream_writer(raw, closefd=False) as packed:
+            yield _Frames(packed)  # type: ignore[misc]
+    else:
+        yield raw
+
+
+class _Frames:
+    """Ends a frame of compressed data whenever it is long enough."""
+
+    def __init__(self, packed: Any) -> None:
+        self._packed = packed
+        self._bytes = 0
+
+    def write(self, data: bytes) -> None:
+        self._packed.write(data)
+        self._bytes += len(data)
+        if self._bytes > _FRAME_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """End the frame: a reader can be sure of all that was written."""
+        if self._bytes:
+            self._packed.flush(zstandard.FLUSH_FRAME)
+            self._bytes = 0
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(_ZSTD_LEVEL, write_checksum=True)
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -238,20 +343,26 @@ def _chunks(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise OperatorError(f"{path} cannot be read ({error.strerror}): check the name.") from None
     with raw:
-        read = iter(lambda: raw.read(_CHUNK_BYTES), b"")
-        yield from _unpacked(read) if path.suffix == ".zst" else read
+        if path.suffix == ".zst":
+            yield from _unpacked(iter(lambda: raw.read(_PIECE_BYTES), b""))
+        else:
+            yield from iter(lambda: raw.read(_CHUNK_BYTES), b"")
 
 
 def _unpacked(read: Iterator[bytes]) -> Iterator[bytes]:
     """Decompressed data of one frame after another; a missing end is an error, which the library's own reader passes over."""
-    whole = True
+    whole, held = True, b""
     for packed in read:
         while packed:
             if whole:
                 frame = zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(packed)
+            held += frame.decompress(packed)
             whole, packed = frame.eof, frame.unused_data
+            if whole or len(held) > _HELD_BYTES:
+                yield held
+                held = b""
     if not whole:
+        yield held
         raise zstandard.ZstdError("it ends too early")
 
 

@@ -527,6 +527,10 @@ class Command:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def line(self, *words: str | Path) -> list[str]:
+        """The command line, for one that a test runs by itself."""
+        return [sys.executable, "-m", "daemon.cli", *map(str, words), *self._settings]
+
     def failed(self, *words: str | Path) -> str:
         """What one that ends with 1 says on standard output."""
         done = recurd(*words, *self._settings)

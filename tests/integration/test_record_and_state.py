@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +22,10 @@ from daemon.control import RESET_KEY
 from daemon.epochs import Epoch
 from daemon.errors import OperatorError
 from daemon.record import Bound, Span
-from daemon.recording import Recording
+from daemon.recording import Recording, RecordingError
 from models.engine import version_number
 from models.layout import ENGINE_VERSION, row_dtype
+from tests.harness import Command, wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -144,3 +148,45 @@ def test_reset_is_a_record_of_the_input(settings: Settings, tmp_path: Path) -> N
         state.reset(settings, "__recurd.x", None, lambda line: None)
     with pytest.raises(OperatorError, match="has no partition 7"):
         state.reset(settings, "pump-1", 7, lambda line: None)
+
+
+def test_recording_that_follows_ends_at_a_signal(settings: Settings, tmp_path: Path) -> None:
+    """It goes on at the end of the topic; SIGTERM makes a whole recording of what was read, which a next command resumes."""
+    out = tmp_path / "log.jsonl.zst"
+    given = {"kafka.bootstrap_servers": settings.kafka.bootstrap_servers, "kafka.group_id": settings.kafka.group_id}
+    command = Command({**given, "topics.readings": settings.topics.readings})
+    running = subprocess.Popen(
+        [*command.line("record", "--out", out, "--follow"), "--set", "log.format=json"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if json.loads(line)["event"] == "recording":
+                break
+        state.reset(settings, "pump-1", 0, lambda line: None)
+        wait_until(lambda: running.poll() is None and b"pump-1" in readable(tmp_path / f".part-{out.name}"), "the newest record")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+    finally:
+        running.kill()
+        running.communicate()
+    assert len(list(Recording(out))) == 13
+    state.reset(settings, "pump-2", 1, lambda line: None)
+    assert command("record", "--out", out, "--resume").startswith("14 records of 2 partitions")
+    assert [one.value for one in Recording(out) if one.key == RESET_KEY] == [b"pump-1", b"pump-2"]
+    assert list(Recording(out).epochs) == [1]
+
+
+def readable(part: Path) -> bytes:
+    """What a crash would leave of a part file."""
+    found = []
+    with contextlib.suppress(RecordingError, OperatorError):
+        found.extend(one.value or b"" for one in Recording(part))
+    return b"".join(found)
+
+
+def test_topics_are_named_by_what_they_are_to_us(settings: Settings, tmp_path: Path) -> None:
+    """`--topic state` is the group's changelog, as no topic is called so."""
+    said: list[str] = []
+    record.run(settings, "state", tmp_path / "log.jsonl", say=said.append)
+    assert f"of {settings.topic('state')} and 0 epochs" in said[0]

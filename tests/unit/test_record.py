@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 from config.settings import EngineSettings, SettingsError
 from daemon.epochs import Epoch
-from daemon.record import EVERYTHING, Bound, Span, parse_bound, read_log, read_whole, write
-from daemon.recording import Recording
+from daemon.record import EVERYTHING, Bound, Span, follow_log, parse_bound, read_log, read_whole, take
+from daemon.recording import Recording, Spool
 from daemon.records import Record
 
 EPOCH = Epoch(0, 0, "naive", EngineSettings(), 1, "f")
@@ -119,14 +120,43 @@ def test_read_whole_starts_where_the_log_does() -> None:
     assert list(read_whole(reader, "absent")) == []
 
 
-def test_write_puts_epochs_first_and_stops_at_the_limit(tmp_path: Path) -> None:
-    """The recording holds the epochs and at most `limit` records of the span."""
-    assert write(tmp_path / "log.jsonl", [EPOCH], LOG, Span(first=Bound(offset=1)), 3) == 3
-    recording = Recording(tmp_path / "log.jsonl")
+def taken(path: Path, limit: int | None = None, span: Span = EVERYTHING, resume: bool = False) -> Recording:
+    with Spool(path, resume) as spool:
+        take(spool, [[one for one in LOG if one.offset >= spool.next_offsets.get(one.partition, 0)]], span, limit)
+    spool.finish([EPOCH])
+    return Recording(path)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.zst"])
+def test_recording_has_epochs_first_and_stops_at_the_limit(tmp_path: Path, name: str) -> None:
+    """The recording holds the epochs and at most `limit` records of the span, and no part file stays."""
+    recording = taken(tmp_path / name, 3, Span(first=Bound(offset=1)))
     assert recording.epochs == {0: [EPOCH]}
     assert list(recording) == LOG[2:5]
+    assert list(taken(tmp_path / name)) == LOG
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_write_without_a_limit_takes_all(tmp_path: Path) -> None:
-    """Without a limit every record of the span is written."""
-    assert write(tmp_path / "log.jsonl", [], LOG, EVERYTHING, None) == len(LOG)
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.zst"])
+@pytest.mark.parametrize("cut", [0, 30])
+def test_interrupted_recording_is_resumed(tmp_path: Path, name: str, cut: int) -> None:
+    """What an interrupted command has read is not read again, but for a cut end; a finished recording grows."""
+    with pytest.raises(KeyboardInterrupt), Spool(tmp_path / name, resume=False) as spool:  # noqa: PT012
+        take(spool, [LOG[:6]], EVERYTHING, None)
+        raise KeyboardInterrupt
+    part = tmp_path / f".part-{name}"
+    assert not (tmp_path / name).exists()
+    part.write_bytes(part.read_bytes()[: -cut or None])
+    assert list(taken(tmp_path / name, 8, resume=True)) == LOG[:8]
+    assert list(taken(tmp_path / name, resume=True)) == LOG
+    assert list(taken(tmp_path / name, 2)) == LOG[:2]
+
+
+def test_follow_goes_on_until_it_is_stopped() -> None:
+    """At the end of the log it waits; empty lists let the writer flush and look."""
+    stopping, seen = threading.Event(), []
+    for poll in follow_log(LogInMemory(LOG, {0: 6, 1: 6}), "readings", {0: 2, 1: 5}, stopping):
+        seen += poll
+        if not poll:
+            stopping.set()
+    assert sorted((one.partition, one.offset) for one in seen) == [(0, 2), (0, 3), (0, 4), (0, 5), (1, 5)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -200,3 +201,22 @@ def test_zstd_of_several_frames_is_read(tmp_path: Path) -> None:
 def test_csv_is_known_by_its_name(name: str, expected: bool) -> None:
     """The ending says whether a file is CSV."""
     assert is_csv(Path(name)) is expected
+
+
+def test_damage_inside_compressed_data_is_named_and_what_stands_before_it_is_given(tmp_path: Path) -> None:
+    """One flipped byte in the middle of a long recording: a record is never given out with other bytes than were written."""
+    path = tmp_path / "log.jsonl.zst"
+    numbers = random.Random(3)
+    many = [Record("readings", 0, offset, 0, b"k", numbers.randbytes(30)) for offset in range(30_000)]
+    with Writer(path) as writer:
+        for record in many:
+            writer.write(record)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+    given: list[Record] = []
+    with pytest.raises(RecordingError, match="the compressed data is damaged") as caught:
+        given.extend(Recording(path))
+    assert caught.value.line == len(given) + 1
+    assert 5_000 < len(given) < 30_000
+    assert given == many[: len(given)]
