@@ -122,7 +122,7 @@ class TopicSettings(Section):
 class InputSettings(Section):
     """How a record becomes readings, and what is done with late and future ones. Part of every epoch."""
 
-    format: Literal["json"] = Field("json", description="format of the records")
+    format: Literal["json", "senml", "influx"] = Field("json", description="JSON, SenML packs or Influx line protocol")
     stream: str = Field("stream", min_length=1, description="dotted path of the stream id; absent: the record's key")
     time: str = Field("time", min_length=1, description="dotted path of the time; absent: the record's timestamp")
     value: str = Field("value", min_length=1, description="dotted path of the value, where a reading has one")

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -35,9 +35,11 @@ import orjson
 from msgspec import UNSET, UnsetType
 
 from config.settings import InputSettings, SettingsError
+from daemon import influx, senml
 from daemon.digits import six_digits_or_unsure
 from daemon.errors import BadRecord
 from daemon.records import Headers, Message, Reading, Record
+from daemon.senml import Element
 from models.engine import ChainDigests, QuantileForecasts
 
 #: No stream id may begin so: keys of our own records do.
@@ -91,6 +93,7 @@ class Decoder:
         self._fields = operator.attrgetter(*attributes)
         self._max_bytes = settings.max_bytes
         self._max_elements = settings.max_elements
+        self._elements = _elements_of(settings)  # of another format than JSON
 
     def decode(self, record: Record) -> list[Reading]:
         """The record's readings in its own order, at least one.
@@ -105,6 +108,8 @@ class Decoder:
             raise BadRecord("no_value", "the record has no value")
         if len(value) > self._max_bytes:
             raise BadRecord("too_large", f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}")
+        if self._elements is not None:
+            return self._checked(self._elements(value, record.timestamp_ms), record)
         try:
             if not value.isascii():
                 value.decode()  # the parser does not look into strings that it skips
@@ -118,6 +123,14 @@ class Decoder:
         if not 0 < len(parsed) <= self._max_elements:
             raise _wrong_count(len(parsed), self._max_elements)
         return [self._reading(element, record, index) for index, element in enumerate(parsed)]
+
+    def _checked(self, elements: Sequence[Element], record: Record) -> list[Reading]:
+        """Elements of another format as readings, after the checks that all readings pass."""
+        if not elements:
+            raise BadRecord("type", "there is no number in it that would be a reading")
+        if len(elements) > self._max_elements:
+            raise _wrong_count(len(elements), self._max_elements)
+        return [_as_reading(element, record) for element in elements]
 
     def _reading(self, element: Any, record: Record, index: int) -> Reading:
         """The reading of one parsed element."""
@@ -139,6 +152,32 @@ class Decoder:
                 values = _measured(values, index)
                 break
         return _new(Reading, (stream, time_ms, values))
+
+
+def _elements_of(settings: InputSettings) -> Callable[[bytes, int], list[Element]] | None:
+    """What reads a format that is not JSON: a value and its record's timestamp -> elements."""
+    if settings.format == "senml":
+        return lambda value, timestamp_ms: senml.elements(_shallow(value), timestamp_ms, settings.values)
+    if settings.format == "influx":
+        return lambda value, timestamp_ms: influx.elements(value, timestamp_ms, settings.stream, settings.value, settings.values)
+    return None
+
+
+def _shallow(value: bytes) -> bytes:
+    """The value, or BadRecord where it nests too deeply."""
+    if len(value) > _SHALLOW_BYTES and _nests_deeply(value):
+        raise _too_deep()
+    return value
+
+
+def _as_reading(element: Element, record: Record) -> Reading:
+    check_id(element.stream, element.at)
+    if not FIRST_TIME_MS <= element.time_ms <= LAST_TIME_MS:
+        raise _no_time(element.time_ms, record.timestamp_ms, element.at)
+    for value in element.values:
+        if math.isinf(value) or abs(value) > MAX_MAGNITUDE:
+            raise BadRecord("value", f"the value {value!r} is beyond {MAX_MAGNITUDE:g}", element.at)
+    return Reading(element.stream, round(element.time_ms), element.values)
 
 
 def _time_ms(time: float | UnsetType, timestamp_ms: int) -> int:

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from config.settings import InputSettings, parse_time_ms
+from config.settings import InputSettings, Settings, parse_time_ms
 from daemon.codec import FIRST_MS, FIRST_TIME_MS, LAST_TIME_MS, Decoder, format_time
 from daemon.recording import RecordingError, lines
 from daemon.records import Record
@@ -61,6 +61,11 @@ def read_csv(path: Path, settings: InputSettings) -> Iterator[Record]:
             value = document(name, time, *[_number(cells[column]) for column in columns])
             yield Record(path.name, 0, offset, time_ms, key, value.encode())
             offset += 1
+
+
+def for_csv(settings: Settings) -> Settings:
+    """The settings under which the records of `read_csv` are decoded: they are JSON, whatever the topic's are."""
+    return settings.model_copy(update={"input": settings.input.model_copy(update={"format": "json"})})
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

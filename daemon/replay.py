@@ -16,7 +16,7 @@ from typing import IO
 from config.settings import Settings
 from daemon import fingerprints, logs, pipeline, retrain
 from daemon.codec import Decoder
-from daemon.csv_log import read_csv
+from daemon.csv_log import for_csv, read_csv
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import EXIT_FAILED, OperatorError
@@ -121,6 +121,7 @@ def _run(
 ) -> int:
     known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
     if is_csv(data):
+        settings = for_csv(settings)
         records, epochs = iter(read_csv(data, settings.input)), {}
     else:
         recording = Recording(data)

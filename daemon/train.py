@@ -18,7 +18,7 @@ from config.settings import Settings, SettingsError, parse_time_ms
 from daemon import logs
 from daemon.codec import Decoder, format_time
 from daemon.control import is_control
-from daemon.csv_log import read_csv
+from daemon.csv_log import for_csv, read_csv
 from daemon.errors import BadRecord, OperatorError
 from daemon.recording import Recording, is_csv, written
 from daemon.records import Reading, Record
@@ -65,6 +65,7 @@ def run(
     until_ms = _until_ms(until)
     recipe = None if steps is None else Recipe(steps=steps)
     with written(out) as file:
+        settings = for_csv(settings) if is_csv(data) else settings
         records = read_csv(data, settings.input) if is_csv(data) else iter(Recording(data))
         log.info("reading", data=str(data))
         streams = Streams(Decoder(settings.input), len(engine.channels))

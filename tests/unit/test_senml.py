@@ -1,0 +1,136 @@
+"""SenML packs: the examples of RFC 8428, section 5, and what must be refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from config.settings import InputSettings
+from daemon.codec import Decoder
+from daemon.errors import BadRecord
+from daemon.records import Reading, Record
+
+NOW_MS = 1_700_000_000_000
+DEVICE = "urn:dev:ow:10e2073a01080063"
+
+
+def decode(pack: Any, timestamp_ms: int = NOW_MS, **settings: Any) -> list[Reading]:
+    value = pack.encode() if isinstance(pack, str) else json.dumps(pack).encode()
+    return Decoder(InputSettings(format="senml", **settings)).decode(Record("in", 0, 0, timestamp_ms, b"key", value))
+
+
+def test_single_datapoint() -> None:
+    """RFC 8428, 5.1.1: a time that is absent is now, which is the record's timestamp."""
+    assert decode('[{"n":"urn:dev:ow:10e2073a01080063","u":"Cel","v":23.1}]') == [Reading(DEVICE, NOW_MS, (23.1,))]
+
+
+def test_multiple_datapoints() -> None:
+    """RFC 8428, 5.1.2: the base name goes on until another one."""
+    pack = '[{"bn":"urn:dev:ow:10e2073a01080063:","n":"voltage","u":"V","v":120.1},{"n":"current","u":"A","v":1.2}]'
+    assert decode(pack) == [Reading(f"{DEVICE}:voltage", NOW_MS, (120.1,)), Reading(f"{DEVICE}:current", NOW_MS, (1.2,))]
+
+
+def test_base_time() -> None:
+    """RFC 8428, 5.1.2: times are added to the base time."""
+    pack = """[
+      {"bn":"urn:dev:ow:10e2073a0108006:","bt":1.276020076001e+09,"bu":"A","bver":5,"n":"voltage","u":"V","v":120.1},
+      {"n":"current","t":-5,"v":1.2},
+      {"n":"current","t":-4,"v":1.3},
+      {"n":"current","t":-3,"v":1.4},
+      {"n":"current","t":-2,"v":1.5},
+      {"n":"current","t":-1,"v":1.6},
+      {"n":"current","v":1.7}
+    ]"""
+    voltage, *currents = decode(pack)
+    assert voltage == Reading("urn:dev:ow:10e2073a0108006:voltage", 1_276_020_076_001, (120.1,))
+    assert [(one.time_ms - 1_276_020_076_001, one.values[0]) for one in currents] == [
+        (-5000, 1.2), (-4000, 1.3), (-3000, 1.4), (-2000, 1.5), (-1000, 1.6), (0, 1.7)
+    ]  # fmt: skip
+
+
+def test_several_types_of_value() -> None:
+    """RFC 8428, 5.1.3: numbers are readings, booleans are 1 and 0, strings and data are none."""
+    pack = """[
+      {"bn":"urn:dev:ow:10e2073a01080063:","n":"temp","u":"Cel","v":23.1},
+      {"n":"label","vs":"Machine Room"},
+      {"n":"open","vb":false},
+      {"n":"nfc-reader","vd":"aGkgCg"}
+    ]"""
+    assert decode(pack) == [Reading(f"{DEVICE}:temp", NOW_MS, (23.1,)), Reading(f"{DEVICE}:open", NOW_MS, (0.0,))]
+
+
+def test_collection_of_resources() -> None:
+    """RFC 8428, 5.1.4: a new base name keeps the base time."""
+    pack = """[
+      {"bn":"2001:db8::2/","bt":1.320078429e+09,"n":"temperature","u":"Cel","v":25.2},
+      {"n":"humidity","u":"%RH","v":30},
+      {"bn":"2001:db8::1/","n":"temperature","u":"Cel","v":12.3},
+      {"n":"humidity","u":"%RH","v":67}
+    ]"""
+    assert [(one.stream, one.time_ms, one.values) for one in decode(pack)] == [
+        ("2001:db8::2/temperature", 1_320_078_429_000, (25.2,)),
+        ("2001:db8::2/humidity", 1_320_078_429_000, (30.0,)),
+        ("2001:db8::1/temperature", 1_320_078_429_000, (12.3,)),
+        ("2001:db8::1/humidity", 1_320_078_429_000, (67.0,)),
+    ]
+
+
+def test_setting_an_actuator() -> None:
+    """RFC 8428, 5.1.5: a record of base fields alone is no reading."""
+    pack = '[{"bn":"urn:dev:ow:10e2073a01080063:"},{"n":"temp","v":23.1},{"n":"heat","u":"/","v":1},{"n":"fan","u":"/","v":0}]'
+    assert [one.values for one in decode(pack)] == [(23.1,), (1.0,), (0.0,)]
+
+
+def test_base_value_is_added() -> None:
+    """RFC 8428, 4.1: a base value is added to every value after it."""
+    assert [one.values for one in decode([{"bn": "a", "bv": 20, "v": 1.5}, {"n": "b", "v": -1}])] == [(21.5,), (19.0,)]
+
+
+def test_channels_of_one_base_name_and_time_are_one_reading() -> None:
+    """With several channels the base name is the stream; what is absent at a time is missing."""
+    values = {"temp": "temperature", "rh": "humidity"}
+    pack = [{"bn": "room-1/", "bt": 1.32e9, "n": "temperature", "v": 25.2}, {"n": "humidity", "v": 30}, {"n": "x", "v": 1},
+            {"n": "temperature", "t": 60, "v": 26}]  # fmt: skip
+    first, second = decode(pack, values=values)
+    assert first == Reading("room-1", 1_320_000_000_000, (25.2, 30.0))
+    assert (second.time_ms, second.values[0], str(second.values[1])) == (1_320_000_060_000, 26.0, "nan")
+
+
+@pytest.mark.parametrize(
+    ("pack", "reason", "index"),
+    [
+        ("{", "syntax", 0),
+        ('[{"n":"a","v":NaN}]', "syntax", 0),
+        ('{"n":"a","v":1}', "type", 0),
+        ("[" * 200_000, "syntax", 0),
+        ("[1]", "type", 0),
+        ("[]", "type", 0),
+        ([{"n": "a", "vs": "x"}], "type", 0),
+        ([{"n": "a", "v": 1}, {"n": "b", "v": "1"}], "type", 1),
+        ([{"n": "a", "v": True}], "type", 0),
+        ([{"n": 5, "v": 1}], "type", 0),
+        ([{"n": "a", "v": 1, "bver": 11}], "type", 0),
+        ([{"n": "a", "v": 1, "must_": 1}], "type", 0),
+        ([{"v": 1}], "stream_id", 0),
+        ([{"n": "-a", "v": 1}], "stream_id", 0),
+        ([{"n": "ä", "v": 1}], "stream_id", 0),
+        ([{"n": "a", "v": 1}, {"n": "a" * 257, "v": 1}], "stream_id", 1),
+        ([{"n": "a", "v": 1e16}], "value", 0),
+        ([{"n": "a", "v": 1, "t": 1e15}], "time", 0),
+        ([{"n": "a", "v": 1}] * 1001, "type", 1000),
+    ],
+)  # fmt: skip
+def test_what_is_refused(pack: Any, reason: str, index: int) -> None:
+    """Each is a dead letter with its reason and place."""
+    with pytest.raises(BadRecord) as caught:
+        decode(pack)
+    assert (caught.value.reason, caught.value.index) == (reason, index)
+
+
+def test_relative_time_needs_a_timestamp() -> None:
+    """Without one there is no now."""
+    with pytest.raises(BadRecord, match="relative time"):
+        decode([{"n": "a", "v": 1, "t": -5}], timestamp_ms=-1)
+    assert decode([{"n": "a", "v": 1, "t": 1 << 28}], timestamp_ms=-1)[0].time_ms == (1 << 28) * 1000
