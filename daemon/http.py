@@ -51,9 +51,18 @@ class Health:
         self.beats += 1
         self._beat_s = self._clock()
 
+    def allow(self, seconds: float) -> None:
+        """The next beat may take so long: nothing is wrong until then."""
+        self.beats += 1
+        self._beat_s = self._clock() + seconds
+
+    def excused(self) -> bool:
+        """Whether the time that was allowed for the next beat still runs."""
+        return self._clock() < self._beat_s
+
     def silent_s(self) -> float:
-        """Seconds since the loop last moved."""
-        return self._clock() - self._beat_s
+        """Seconds since the loop last moved, or since the time ran out that it was allowed."""
+        return max(self._clock() - self._beat_s, 0.0)
 
     def set(self, name: str, ok: bool, why: str = "") -> None:
         """Update a check of `CHECKS`; `why` is shown where it is not ok."""

@@ -53,7 +53,8 @@ class Notifier:
     def look(self) -> list[str]:
         """What is to be said now."""
         failing = [f"{name}: {why}" for name, (ok, why) in self._health.ready().items() if not ok]
-        moved, self._beats = self._health.beats != self._beats, self._health.beats
+        moved = self._health.beats != self._beats or self._health.excused()
+        self._beats = self._health.beats
         said = ["WATCHDOG=1"] if moved else []
         if not self._ready and not failing:
             self._ready = True

@@ -36,6 +36,9 @@ Made = TypeVar("Made")
 #: A stop may take this long: less than the ten seconds promised, and less than a commit waits for a broker that is away.
 STOP_S = 8.0
 
+#: The self-check may take this long: the first start on a machine compiles, half a minute of a core.
+SELF_CHECK_S = 600.0
+
 log = logs.get("serve")
 
 
@@ -74,6 +77,7 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
 def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event, supervisor: Supervisor) -> int:
     metrics.state("starting")
     try:
+        health.allow(SELF_CHECK_S)
         fingerprint = _self_check(settings)
         health.beat()
         loop = _patiently(lambda: _make_loop(settings, fingerprint, metrics, health, stopping, supervisor), health, stopping)

@@ -50,7 +50,8 @@ class Watchdog:
 
     def tick(self) -> int:
         """Look once; how often in a row the loop had not moved."""
-        self._quiet = self._quiet + 1 if self._health.beats == self._seen else 0
+        still = self._health.beats == self._seen and not self._health.excused()
+        self._quiet = self._quiet + 1 if still else 0
         self._seen = self._health.beats
         return self._quiet
 

@@ -39,6 +39,15 @@ def test_the_start_is_put_off_while_the_loop_moves(manager: socket.socket) -> No
     assert told.look() == []
 
 
+def test_a_start_that_compiles_is_put_off_too(manager: socket.socket) -> None:
+    """While the time runs that the self-check is allowed, systemd neither loses patience nor starves the watchdog."""
+    health = Health(30.0)
+    told = notifier(manager, health)
+    health.allow(600.0)
+    told.look()
+    assert told.look() == ["WATCHDOG=1", f"EXTEND_TIMEOUT_USEC={EXTENSION_US}"]
+
+
 def test_ready_is_said_once(manager: socket.socket) -> None:
     """READY=1 when every check holds; later failures change the status line alone."""
     health = Health(30.0)

@@ -74,3 +74,20 @@ def test_hung_process_ends_with_stacks() -> None:
     assert ended.returncode == EXIT_RESTART, ended.stderr
     assert '"event": "loop hangs: ending the process"' in ended.stderr
     assert "waits_for_ever" in ended.stderr
+
+
+def test_time_that_is_allowed_does_not_count() -> None:
+    """A first start that compiles is no hang, neither to the watchdog nor to liveness; when the time is up it is one to both."""
+    now_s = [0.0]
+    health = Health(30.0, lambda: now_s[0])
+    watchdog = Watchdog(health, 30.0)
+    health.allow(600.0)
+    now_s[0] = 599.0
+    assert [watchdog.tick() for _ in range(3)] == [0, 0, 0]
+    assert health.silent_s() == 0
+    now_s[0] = 631.0
+    assert [watchdog.tick() for _ in range(2)] == [1, 2]
+    assert not health.live()["loop"][0]
+    health.beat()
+    now_s[0] = 632.0
+    assert [watchdog.tick() for _ in range(2)] == [0, 1]
