@@ -22,6 +22,7 @@ from daemon.ownership import Ownership
 from daemon.pipeline import Outcome
 from daemon.records import Record
 from daemon.stall import StallGuard
+from daemon.warmer import Warmer
 
 #: How long an idle turn waits for records.
 IDLE_POLL_MS = 200
@@ -64,6 +65,7 @@ class Loop:
         self._own = ownership
         self._committer = committer
         self._metrics = metrics
+        self._warmer = Warmer(metrics)
         self._health = health
         self._stopping = stopping
         self._consumer: Consumer | None = None
@@ -113,6 +115,7 @@ class Loop:
         if polled.membership is not None:
             self._committer.connect()  # a broker may have been lost while it waited
             self._work(polled, polled.membership)
+        self._warmer.turn(partition.pipeline for partition in self._own.held.values() if partition.serving)
         self._own.restore(consumer)
         self._end_hanging()
         self._show(polled, consumer)
@@ -133,7 +136,8 @@ class Loop:
         """Checkpoint what is due, as it is before this turn's readings; process them, send as they come, commit."""
         times_ms: dict[int, list[int]] = {}  # of the readings, by partition
         fresh = self._catch_up(polled.records)
-        self._own.swap()
+        if not self._warmer.busy:  # one partition at a time
+            self._own.swap()
         starting = self._own.starting()
         due = starting or self._own.due()
         touched = {partition.number for partition in due}  # by the open transaction

@@ -141,7 +141,9 @@ class Metrics:
         self.model_load_failures = self._counter("model_load_failures", "Weights that were refused.", reason=LOAD_FAILURES)
         self.worker_ends = self._counter("worker_ends", "Ends of the retraining worker that nobody asked for.")
         self.models_refused = self._counter("models_refused", "Versions that were to be in force and cannot be.", reason=REFUSALS)
-        self.rows_rebuilt = self._counter("rows_rebuilt", "Rows whose hidden and cell were made anew by another model version.")
+        self.rows_rebuilt = self._counter(
+            "rows_rebuilt", "Rows whose hidden and cell were made anew by another model version.", by=("loop", "warmer")
+        )
 
     def _declare_quality(self) -> None:
         self.prequential_error = self._counter(
@@ -211,7 +213,7 @@ class Metrics:
         self.batches.inc(outcome.parts)
         self.streams_evicted.inc(outcome.evicted)
         self.streams_reset.inc(outcome.resets)
-        self.rows_rebuilt.inc(outcome.rebuilt)
+        self.rows_rebuilt.labels("loop").inc(outcome.rebuilt)
         for scores in outcome.scores.values():
             self._scored(scores)
 

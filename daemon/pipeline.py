@@ -20,7 +20,8 @@ from daemon.batch import Batch, Batcher
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.records import DeadLetter, Message, Reading, Record
-from models.engine import Engine, QuantileForecasts, Readings
+from models.ahead import Ahead
+from models.engine import Engine, QuantileForecasts, Readings, Rebuilds
 from models.layout import ladder
 from models.table import StateTable
 
@@ -152,6 +153,7 @@ class Pipeline:
         self._use(epoch)
 
     def _use(self, epoch: Epoch) -> None:
+        self.ahead = Ahead(self.table, self._engine) if isinstance(self._engine, Rebuilds) else None
         self.table.slots.capacity = epoch.engine.max_streams_per_partition
         self._decoder = codec.Decoder(epoch.engine.input)
         self._batcher = Batcher(epoch.engine, self.table.slots)
@@ -194,6 +196,8 @@ class Pipeline:
             readings = Readings(*(column[part] for column in columns))
             with self._stage("gather"):
                 rows = self.table.gather(slots[part])
+                if self.ahead:
+                    self.ahead.use(slots[part], rows)
             with self._stage("step"):
                 output = self._engine.step(rows, readings)
             with self._stage("scatter"):

@@ -14,6 +14,7 @@ from config.settings import EngineSettings
 from models.engine import Readings
 from models.features import FeatureShape
 from models.forecaster import SMALL_TILE_ROWS, TILE_ROWS, Forecaster
+from models.kernels import GAP_UNIT
 from models.networks import Network
 
 _STEPS = 6
@@ -38,7 +39,10 @@ def check(engine: EngineSettings) -> str:
         _compare(reference, _run(forecaster, shift, TILE_ROWS), f"moved by {shift} rows in the tile of {TILE_ROWS}")
     for shift in _SHIFTS:
         _compare(reference, _run(forecaster, shift, SMALL_TILE_ROWS), f"moved by {shift} rows, in tiles of {SMALL_TILE_ROWS}")
-    return hashlib.sha256(b"".join(reference)).hexdigest()[:16]
+    rebuilt = _rebuilt(forecaster, 0)
+    for shift in _SHIFTS[1:]:
+        _compare(rebuilt, _rebuilt(forecaster, shift), f"rebuilt from their windows and moved by {shift} rows")
+    return hashlib.sha256(b"".join([*reference, *rebuilt])).hexdigest()[:16]
 
 
 def seeded_network(engine: EngineSettings) -> Network:
@@ -77,6 +81,19 @@ def _run(forecaster: Forecaster, shift: int, size: int) -> list[bytes]:
             for i, stream in enumerate(part):
                 last[stream] = moved[i].tobytes() + b"".join(np.ascontiguousarray(column[i]).tobytes() for column in output)
     return last
+
+
+def _rebuilt(forecaster: Forecaster, shift: int) -> list[bytes]:
+    """Hidden and cell of each of 256 streams with full windows, as bytes, when rebuilt in an order rotated by `shift`."""
+    numbers = np.random.Generator(np.random.PCG64(_STEPS))
+    rows = np.zeros(TILE_ROWS, forecaster.row_dtype)
+    rows["count"], rows["interval_ms"], rows["gap_units"], rows["spread"] = forecaster.engine.model.context, _STEP_MS, GAP_UNIT, 1
+    rows["window"] = numbers.standard_normal(rows["window"].shape)
+    order = np.roll(np.arange(TILE_ROWS), shift)
+    moved = rows[order]
+    forecaster.rebuild(moved)
+    rows[order] = moved
+    return [row["hidden"].tobytes() + row["cell"].tobytes() for row in rows]
 
 
 def _readings(engine: EngineSettings, step: int) -> Readings:

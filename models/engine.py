@@ -6,7 +6,7 @@ An engine is pure: equal rows and readings give equal bytes, whatever the batch.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,21 @@ class Engine(Protocol):
 
     def step(self, rows: np.ndarray, readings: Readings) -> Any:
         """Advance each row by its reading, in place, and return the output that `daemon.codec.encode` turns into bytes."""
+        ...
+
+
+@runtime_checkable
+class Rebuilds(Protocol):
+    """An engine whose rows hold what its weights made of them, and can be made anew by other weights."""
+
+    rebuilt_fields: tuple[str, ...]  # what `rebuild` changes
+
+    def stale(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows hold what another model version made, bool (B,)."""
+        ...
+
+    def rebuild(self, rows: np.ndarray) -> None:
+        """Make it anew, in place, from the rest of each row alone: `step` does the same with a stale row."""
         ...
 
 

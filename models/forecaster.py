@@ -28,6 +28,8 @@ NAIVE = "naive"
 class Forecaster:
     """Advances rows of `row_dtype` with one network. Holds no rows."""
 
+    rebuilt_fields = ("hidden", "cell", "version")
+
     def __init__(self, engine: EngineSettings, network: Network | NaiveNetwork, model_version: str) -> None:
         torch.set_num_threads(1)  # more threads split products differently, and bytes with them
         self.engine = engine
@@ -46,8 +48,8 @@ class Forecaster:
         Returns:
             Forecasts in sensor units, new arrays.
         """
+        rebuilt = self._rebuild_stale(rows, readings.fresh)
         with torch.inference_mode():
-            rebuilt = self._rebuild(rows, readings.fresh)
             seen = features.observe(self._shape, rows, readings)
             raw = self._advance(rows, seen)
         quantiles = features.forecast(self._shape, rows, raw, seen)
@@ -66,20 +68,33 @@ class Forecaster:
         rows["version"] = self.version
         return raw
 
-    def _rebuild(self, rows: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-        """Give rows of another model version this network's hidden and cell, run over their own window from zero.
+    def stale(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows have hidden and cell of another model version, bool (B,)."""
+        stale: np.ndarray = (rows["version"] != self.version) & (rows["count"] > 0)
+        return stale
 
-        Returns:
-            Which rows, bool (B,).
+    def rebuild(self, rows: np.ndarray) -> None:
+        """Give rows this network's hidden and cell, run over their own window from zero, in place.
+
+        A function of each row and the weights alone: it does not matter who does it, nor when, as long as the row stays as it is.
         """
-        stale: np.ndarray = (rows["version"] != self.version) & (rows["count"] > 0) & ~fresh  # (B,)
-        numbers = np.flatnonzero(stale)
-        for part, size in tiles(len(numbers)):
-            chosen = numbers[part]
-            inputs, valid = features.window_features(self._shape, _pad(rows[chosen], size))  # (W, size, F), (W, size)
-            hidden, cell = self._network.warm(torch.from_numpy(inputs), torch.from_numpy(valid))  # (size, L, H) each
-            rows["hidden"][chosen] = hidden.numpy()[: len(chosen)]
-            rows["cell"][chosen] = cell.numpy()[: len(chosen)]
+        full = rows["count"] >= self.engine.model.context  # another path may round otherwise: chosen by row, never by tile
+        for numbers, young in ((np.flatnonzero(full), False), (np.flatnonzero(~full), True)):
+            for first in range(0, len(numbers), SMALL_TILE_ROWS):
+                chosen = numbers[first : first + SMALL_TILE_ROWS]
+                inputs, valid = features.window_features(self._shape, _pad(rows[chosen], SMALL_TILE_ROWS))
+                with torch.inference_mode():
+                    state = self._network.warm(torch.from_numpy(inputs), torch.from_numpy(valid) if young else None)
+                rows["hidden"][chosen], rows["cell"][chosen] = (part.numpy()[: len(chosen)] for part in state)
+        rows["version"] = self.version
+
+    def _rebuild_stale(self, rows: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+        """Rebuild what is stale and goes on; which rows, bool (B,)."""
+        stale: np.ndarray = self.stale(rows) & ~fresh
+        if stale.any():
+            rebuilt = rows[stale]
+            self.rebuild(rebuilt)
+            rows[stale] = rebuilt
         return stale
 
 

@@ -66,18 +66,21 @@ class Network(nn.Module):
         hidden, cell = self._advance(features, hidden, cell)
         return self._quantiles(hidden[:, -1], windows), hidden, cell
 
-    def warm(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden and cell after S readings from zero, by the very products of `step`.
+    def warm(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Hidden and cell after S readings from zero.
 
         Args:
             features: float32 (S, B, F).
-            valid: bool (S, B); a row's state stays as it is in the steps where this is False.
+            valid: bool (S, B); a row's state stays as it is in the steps where this is False. None is all True, and is one call
+                of torch for all steps: faster, and equal to the products of `step` but for rounding.
 
         Returns:
             hidden and cell, float32 (B, L, H), new tensors.
         """
         hidden = features.new_zeros(features.shape[1], self.shape.layers, self.shape.hidden)
         cell = torch.zeros_like(hidden)
+        if valid is None:
+            return self._through(features, hidden, cell)[1:]
         for now, real in zip(features, valid[:, :, None, None], strict=True):
             moved_hidden, moved_cell = self._advance(now, hidden, cell)
             hidden, cell = torch.where(real, moved_hidden, hidden), torch.where(real, moved_cell, cell)
@@ -98,15 +101,20 @@ class Network(nn.Module):
         Returns:
             Raw quantiles (S, B, T, K, Q); hidden and cell after the last step, (B, L, H).
         """
+        output, after_hidden, after_cell = self._through(features, hidden, cell)
+        top = (output if kept is None else output * kept).flatten(0, 1)
+        quantiles = self._around(top) if windows is None else self._quantiles(top, windows.flatten(0, 1))
+        return quantiles.view(*features.shape[:2], *quantiles.shape[1:]), after_hidden, after_cell
+
+    def _through(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """S steps of the recurrent part at once: the top hidden of each step (S, B, H); hidden and cell after the last."""
         output, states = features, []
         for i, layer in enumerate(self.layers):
             before = hidden[None, :, i].contiguous(), cell[None, :, i].contiguous()
             output, *state = torch.lstm(output, before, layer.as_torch(), True, 1, 0.0, self.training, False, False)  # type: ignore[operator]
             states.append(state)
-        top = (output if kept is None else output * kept).flatten(0, 1)
-        quantiles = self._around(top) if windows is None else self._quantiles(top, windows.flatten(0, 1))
         after_hidden, after_cell = (torch.cat(layers).transpose(0, 1) for layers in zip(*states, strict=True))
-        return quantiles.view(*features.shape[:2], *quantiles.shape[1:]), after_hidden, after_cell
+        return output, after_hidden, after_cell
 
     def _advance(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """The recurrent part of one step: each layer's hidden is the next one's input."""
@@ -165,7 +173,7 @@ class NaiveNetwork(nn.Module):
         """As `Network.step`; nothing is read of the inputs but their sizes."""
         return self._offsets.expand(*windows.shape[:2], -1, -1).clone(), torch.zeros_like(hidden), torch.zeros_like(cell)
 
-    def warm(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def warm(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """As `Network.warm`."""
         zero = features.new_zeros(features.shape[1], *self._state)
         return zero, zero.clone()

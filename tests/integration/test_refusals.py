@@ -214,7 +214,7 @@ CASES = {
     ),
     "other arithmetic": Case(
         other_arithmetic,
-        'with fingerprint elsewhere made the last epoch, here it is 2 with chain: .* set state.on_new_arithmetic = "accept"',
+        'with fingerprint elsewhere made the last epoch, here it is 3 with chain: .* set state.on_new_arithmetic = "accept"',
         settings=ARITHMETIC,
     ),
 }

@@ -28,6 +28,8 @@ MEMBER = Membership(1, "member", None)
 class Pipeline:
     """Remembers the offsets it was given."""
 
+    ahead = None
+
     def __init__(self, at: int) -> None:
         self.next_offset = at
         self.epochs = [SimpleNamespace(model_version="naive")]

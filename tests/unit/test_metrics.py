@@ -54,7 +54,8 @@ def test_names_keep_the_rules(metrics: Metrics) -> None:
                 assert ENDINGS.match(sample.name), sample.name
                 labels |= sample.labels.keys()
     assert labels <= {
-        "partition", "outcome", "reason", "stage", "le", "kind", "state", "version", "who", "lead", "torch", "python", "check"
+        "partition", "outcome", "reason", "stage", "le", "kind", "state", "version", "who", "lead", "by",
+            "torch", "python", "check",
     }  # fmt: skip
 
 

@@ -87,6 +87,18 @@ def test_warm_is_the_recurrent_part_of_step(engine: EngineSettings) -> None:
 
 
 @torch.inference_mode()
+def test_warm_at_once_is_warm_step_by_step(engine: EngineSettings) -> None:
+    """One call for all steps gives the same but for rounding, and each row's bytes wherever it stands in the tile."""
+    network = seeded_network(engine)
+    features = Inputs(network, steps=12, rows=16).features
+    at_once = network.warm(features, None)
+    for one, other in zip(at_once, network.warm(features, torch.ones(12, 16, dtype=torch.bool)), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-6, rtol=2e-6)
+    order = torch.arange(16).roll(5)
+    assert all(torch.equal(one[order], other) for one, other in zip(at_once, network.warm(features[:, order], None), strict=True))
+
+
+@torch.inference_mode()
 def test_warm_of_a_young_row_starts_with_its_first_reading(engine: EngineSettings) -> None:
     """Steps before a row's first reading leave its state at zero."""
     network = seeded_network(engine)

@@ -1,0 +1,102 @@
+"""Rows rebuilt by the warmer, at any time, or by the loop just before they step: the same bytes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from config.settings import EngineSettings
+from daemon.engines import Engines
+from daemon.metrics import Metrics
+from daemon.pipeline import Pipeline
+from daemon.records import Message, Record
+from daemon.warmer import Warmer
+from models.ahead import Stale
+from tests import examples
+from tests.harness import wait_until
+from tests.property.test_batching_is_invisible import log
+
+SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ENGINE = examples.settings(hidden=64, context=16, max_streams_per_partition=25)
+
+
+def swapping(engine: EngineSettings, offsets: list[int]) -> Pipeline:
+    """A pipeline that begins another version at each offset."""
+    made = [examples.seeded_weights(engine, scale) for scale in (1.0, 0.5, 0.25)]
+    epochs = [examples.epoch(engine, first, made[k % 3][0]) for k, first in enumerate([0, *offsets])]
+    return Pipeline(0, epochs, Engines(dict(made).get))
+
+
+def served(pipeline: Pipeline, records: list[Record], between: Callable[[], None]) -> tuple[list[Message], bytes]:
+    """Forecasts of polls of ten records, and the rows in the end."""
+    sent: list[Message] = []
+    for first in range(0, len(records), 10):
+        sent += pipeline.process(records[first : first + 10]).forecasts
+        between()
+    return sent, rows_of(pipeline).tobytes()
+
+
+def rows_of(pipeline: Pipeline) -> np.ndarray:
+    return pipeline.table.gather(np.arange(len(pipeline.table)))
+
+
+@SETTINGS
+@given(seed=st.integers(0, 10**6), offsets=st.lists(st.integers(1, 299), max_size=4, unique=True).map(sorted))
+def test_whatever_is_rebuilt_ahead_changes_no_byte(seed: int, offsets: list[int]) -> None:
+    """Portions of any size, kept after any number of polls, across further swaps, back and forth, and evictions."""
+    numbers, under_way = random.Random(seed), list[tuple[Stale, np.ndarray]]()
+    pipeline = swapping(ENGINE, offsets)
+
+    def warm() -> None:
+        stale = pipeline.ahead.next(numbers.choice((1, 3, 20))) if pipeline.ahead else None
+        if stale is not None:
+            under_way.append((stale, stale.rebuilt()))
+        while under_way and numbers.random() < 0.4:
+            done, rebuilt = under_way.pop(numbers.randrange(len(under_way)))
+            done.ahead.keep(done.slots, rebuilt)
+
+    records = log(seed, 300, 40)
+    assert served(pipeline, records, warm) == served(swapping(ENGINE, offsets), records, lambda: None)
+
+
+def test_the_thread_rebuilds_every_row() -> None:
+    """After a swap all rows are rebuilt although none steps; the table is left alone, and steps take what is kept."""
+    records, metrics = log(3, 200, 20), Metrics(CollectorRegistry())
+    warmed, plain, warmer = swapping(ENGINE, [150]), swapping(ENGINE, [150]), Warmer(metrics)
+    for pipeline in (warmed, plain):
+        pipeline.process(records[:151])
+    before = rows_of(warmed).tobytes()
+
+    def idle() -> bool:
+        warmer.turn([warmed])
+        return not warmer.busy
+
+    wait_until(idle, "the warmer")
+    assert rows_of(warmed).tobytes() == before
+    assert metrics.registry.get_sample_value("recurd_rows_rebuilt_total", {"by": "warmer"}) == len(warmed.table) - 1
+    by_loop, without = warmed.process(records[151:]), plain.process(records[151:])
+    assert by_loop.forecasts == without.forecasts
+    assert without.rebuilt > 0
+    assert by_loop.rebuilt == 0
+
+
+def test_rows_that_cannot_be_rebuilt_do_not_stop_swaps() -> None:
+    """An error in the thread is logged, and the rows are left to the loop."""
+    pipeline, warmer = swapping(ENGINE, [20]), Warmer(Metrics(CollectorRegistry()))
+    pipeline.process(log(3, 30, 10))
+
+    def broken(rows: np.ndarray) -> None:
+        raise MemoryError("none left")
+
+    pipeline.ahead.engine.rebuild = broken  # type: ignore[union-attr, method-assign]
+
+    def idle() -> bool:
+        warmer.turn([pipeline])
+        return not warmer.busy
+
+    wait_until(idle, "the warmer")
