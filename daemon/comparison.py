@@ -193,13 +193,16 @@ class Comparison:
         return f"{self._topic}[{source.partition}]@{source.offset}{element}"
 
 
-def difference(sent: bytes, derived: bytes, tolerance: float | None) -> tuple[str, str] | None:
+def difference(
+    sent: bytes, derived: bytes, tolerance: float | None, names: tuple[str, str] = ("sent", "derived")
+) -> tuple[str, str] | None:
     """The first field in which two JSON values differ, and how; None where they do not.
 
     Args:
         sent: One.
         derived: The other, which is JSON.
         tolerance: Numbers may differ by this share of their magnitude, or of the largest in their list; None: no byte may.
+        names: What the two are called in `what`.
 
     Returns:
         (field, what): where one is no JSON, the field that its first other byte falls in; empty where only the writing differs.
@@ -208,12 +211,12 @@ def difference(sent: bytes, derived: bytes, tolerance: float | None) -> tuple[st
         return None
     at = next((i for i, (a, b) in enumerate(zip(sent, derived, strict=False)) if a != b), min(len(sent), len(derived)))
     near = slice(max(0, at - 8), at - 8 + _SHOWN_BYTES)
-    bytes_differ = f"byte {at}: sent {sent[near]!r}, derived {derived[near]!r}"
+    bytes_differ = f"byte {at}: {names[0]} {sent[near]!r}, {names[1]} {derived[near]!r}"
     try:
         one = json.loads(sent)
     except ValueError:
         return field_at(derived, at), f"no JSON any more, {bytes_differ}"
-    found = _first("", one, json.loads(derived), tolerance, 1.0)
+    found = _first("", one, json.loads(derived), tolerance, 1.0, names)
     if found is not None or tolerance is not None:
         return found
     return "", f"equal as JSON, but {bytes_differ}"
@@ -240,17 +243,19 @@ def field_at(document: bytes, at: int) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path if step != "").removeprefix(".")
 
 
-def _first(where: str, sent: Any, derived: Any, tolerance: float | None, scale: float) -> tuple[str, str] | None:
+def _first(
+    where: str, sent: Any, derived: Any, tolerance: float | None, scale: float, names: tuple[str, str]
+) -> tuple[str, str] | None:
     if isinstance(sent, dict) and isinstance(derived, dict):
         if list(sent) != list(derived):
-            return where, f"fields {list(sent)}, derived {list(derived)}"
+            return where, f"fields: {names[0]} {list(sent)}, {names[1]} {list(derived)}"
         pairs = [(f"{where}.{name}" if where else name, sent[name], derived[name]) for name in sent]
-        return next(filter(None, (_first(name, a, b, tolerance, scale) for name, a, b in pairs)), None)
+        return next(filter(None, (_first(name, a, b, tolerance, scale, names) for name, a, b in pairs)), None)
     if isinstance(sent, list) and isinstance(derived, list) and len(sent) == len(derived):
         scale = max((abs(number) for number in derived if isinstance(number, int | float)), default=1.0)
         numbered = enumerate(zip(sent, derived, strict=True))
-        return next(filter(None, (_first(f"{where}[{i}]", a, b, tolerance, scale) for i, (a, b) in numbered)), None)
-    return None if _equal(sent, derived, tolerance, scale) else (where, f"sent {sent!r}, derived {derived!r}")
+        return next(filter(None, (_first(f"{where}[{i}]", a, b, tolerance, scale, names) for i, (a, b) in numbered)), None)
+    return None if _equal(sent, derived, tolerance, scale) else (where, f"{names[0]} {sent!r}, {names[1]} {derived!r}")
 
 
 def _equal(sent: Any, derived: Any, tolerance: float | None, scale: float) -> bool:
