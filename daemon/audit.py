@@ -26,10 +26,11 @@ from daemon.comparison import TOLERANCE, Comparison, Found
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import EXIT_FAILED, OperatorError
-from daemon.pipeline import Outcome, Pipeline
+from daemon.pipeline import Pipeline
 from daemon.record import read_log, read_whole
 from daemon.recording import Recording, RecordingError
 from daemon.records import Record
+from daemon.replay import Watch
 from daemon.weights import CURRENT_KEY, read_file
 from models import arithmetic, artifacts
 from models.forecaster import NAIVE
@@ -38,9 +39,6 @@ PROGRESS_S = 5.0
 POLL_RECORDS = 5000
 
 log = logs.get("audit")
-
-#: Is told of every poll: partition, records, what became of them, the epochs.
-Watch = Callable[[int, Sequence[Record], Outcome, Sequence[Epoch]], None]
 
 
 class Sources(NamedTuple):

@@ -113,6 +113,10 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import garbage, replay
 
     garbage.settle()
+    if options.speed is not None:
+        return _play(settings, options)
+    if options.out is None:
+        raise SettingsError("Nothing says where to: give --out FILE for forecasts, or --speed N to send the records to a topic.")
     with _weights_errors():
         return replay.run(
             settings,
@@ -122,8 +126,17 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
             as_recorded=not options.ignore_epochs,
             with_source=options.with_source,
             retrain_every_s=options.retrain_every,
+            until=options.until,
+            streams=options.streams,
             say=print,
         )
+
+
+def _play(settings: Settings, options: argparse.Namespace) -> int:
+    from daemon import playback, replay
+
+    selected = replay.Selected(settings, options.data, True, replay.until_ms(options.until), options.streams)
+    return playback.run(settings, options.data, speed=options.speed, topic=options.topic, select=selected.select, say=print)
 
 
 def _record(settings: Settings, options: argparse.Namespace) -> int:
@@ -342,7 +355,11 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--weights", type=Path, action="append", default=[], help="repeatable: a recording's epochs choose; none: version naive"
     )
-    replay.add_argument("--out", type=Path, required=True, metavar="FORECASTS", help="JSON Lines; compressed if it ends in .zst")
+    replay.add_argument("--out", type=Path, metavar="FORECASTS", help="JSON Lines; compressed if it ends in .zst")
+    replay.add_argument("--until", metavar="TIME", help="each partition ends before its first record of this time or later")
+    replay.add_argument("--streams", action="append", default=[], metavar="PATTERN", help="such as pump-*; repeatable")
+    replay.add_argument("--speed", type=_speed, metavar="N", help="send the records to a topic instead, N times as fast")
+    replay.add_argument("--topic", help="where --speed sends them; default: the input topic")
     replay.add_argument(
         "--ignore-epochs", action="store_true", help="use the settings, not the epochs that the recording carries"
     )
@@ -434,6 +451,16 @@ def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: write it such as 1 or 60")
+    return speed
 
 
 def _port(text: str) -> int:

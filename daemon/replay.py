@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from config.settings import Settings
-from daemon import fingerprints, logs, pipeline, retrain
+from config.settings import Settings, SettingsError, parse_time_ms
+from daemon import fingerprints, logs, pipeline, retrain, selection
 from daemon.codec import Decoder
 from daemon.csv_log import for_csv, read_csv
 from daemon.engines import Engines
@@ -32,6 +32,9 @@ from models.layout import ENGINE_VERSION
 PROGRESS_S = 5.0
 
 log = logs.get("replay")
+
+#: Is told of every poll of a partition: its number, records, what became of them, its epochs.
+Watch = Callable[[int, Sequence[Record], Outcome, Sequence[Epoch]], None]
 
 
 @dataclass
@@ -81,6 +84,9 @@ def run(
     with_source: bool = False,
     poll_records: int = 5000,
     retrain_every_s: float | None = None,
+    until: str | None = None,
+    streams: Sequence[str] = (),
+    watch: Watch | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Replay a file; write forecasts as JSON Lines, in log order within a partition, and say what was done.
@@ -94,48 +100,88 @@ def run(
         as_recorded: Use the recording's epochs where it carries some.
         with_source: Write `{"source":"<partition>,<offset>,<index>","forecast":<value>}` instead of the bare value.
         poll_records: Records processed together.
+        until: Each partition ends before its first record with this RFC 3339 timestamp or a later one.
+        streams: Patterns such as `pump-*`: records without any such stream are left out; none is all.
+        watch: Is told of every poll of a partition: its number, records, what became of them, its epochs.
         say: Takes the summary.
 
     Returns:
         0, or 1 where a part of the data could not be read; what stands before it is replayed.
 
     Raises:
+        SettingsError: `until` is no time.
         OperatorError: Nothing can be replayed: a file is absent, weights are missing or unusable, or arithmetic is unstable.
     """
     try:
-        return _run(settings, data, weights, out, as_recorded, with_source, poll_records, retrain_every_s, say)
+        known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
+        selected = Selected(settings, data, as_recorded, until_ms(until), streams)
+        return _run(selected, known, out, with_source, poll_records, retrain_every_s, watch, say)
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
 
 
+class Selected:
+    """The records of a file that are replayed, with the epochs that it carries and the settings for those without."""
+
+    def __init__(
+        self, settings: Settings, data: Path, as_recorded: bool = True, until_ms: int | None = None, streams: Sequence[str] = ()
+    ) -> None:
+        self.settings = for_csv(settings) if is_csv(data) else settings
+        recording = None if is_csv(data) else Recording(data)
+        self._all = read_csv(data, settings.input) if recording is None else iter(recording)
+        self.epochs = recording.epochs if recording is not None and as_recorded else {}
+        self.wanted = selection.matcher(streams)
+        self._filters = until_ms, bool(streams)
+
+    def select(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Those that are meant."""
+        until_ms, by_stream = self._filters
+        if until_ms is not None:
+            records = selection.until(records, until_ms)
+        if by_stream:
+            records = selection.of_streams(records, self.wanted, self.settings.input, self.epochs)
+        return iter(records)
+
+    def records(self) -> Iterator[Record]:
+        """All that are meant, once."""
+        return self.select(self._all)
+
+
+def until_ms(text: str | None) -> int | None:
+    """A time of the command line in epoch milliseconds.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_time_ms(text)
+    except ValueError:
+        raise SettingsError(f"--until {text!r} is no time: write it such as 2026-11-24T10:00:00Z.") from None
+
+
 def _run(
-    settings: Settings,
-    data: Path,
-    weights: Sequence[Path],
+    selected: Selected,
+    known: dict[str, bytes],
     out: Path,
-    as_recorded: bool,
     with_source: bool,
     poll_records: int,
     retrain_every_s: float | None,
+    watch: Watch | None,
     say: Callable[[str], None],
 ) -> int:
-    known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
-    if is_csv(data):
-        settings = for_csv(settings)
-        records, epochs = iter(read_csv(data, settings.input)), {}
-    else:
-        recording = Recording(data)
-        records, epochs = iter(recording), recording.epochs if as_recorded else {}
+    settings, epochs = selected.settings, selected.epochs
     if retrain_every_s is not None and epochs:
         raise OperatorError("This recording carries epochs, which say what was in force when: add --ignore-epochs to retrain.")
     choose = _Recorded(epochs, known) if epochs else _Own(settings, known)
-    polls: Iterable[list[Record]] = _polls(records, poll_records)
+    polls: Iterable[list[Record]] = _polls(selected.records(), poll_records)
     if isinstance(choose, _Own) and retrain_every_s is not None:
         polls = Retraining(settings, choose, known, retrain_every_s).cut(polls)
     report = Report()
     line = _with_source if with_source else _bare
     with written(out) as file:
-        failure = _replay(polls, choose, Engines(known.get), report, file, line)
+        failure = _replay(polls, choose, Engines(known.get), report, file, line, selected.wanted, watch)
     say(report.text())
     if failure:
         say(f"{failure} What stands before that line was replayed.")
@@ -149,6 +195,8 @@ def _replay(
     report: Report,
     file: IO[bytes],
     line: Callable[[Message], bytes],
+    wanted: Callable[[str], bool],
+    watch: Watch | None,
 ) -> RecordingError | None:
     """Run polls through one pipeline a partition."""
     pipelines: dict[int, Pipeline] = {}
@@ -165,7 +213,11 @@ def _replay(
                 taken = [record for record in records if record.offset >= here.epochs[0].first_offset]
                 report.earlier += len(records) - len(taken)
                 outcome = here.process(taken)
+                if not selection.is_all(wanted):
+                    outcome.forecasts = [one for one in outcome.forecasts if wanted((one.key or b"").decode())]
                 file.write(b"".join(map(line, outcome.forecasts)))
+                if watch is not None:
+                    watch(partition, taken, outcome, here.epochs)
                 report.add(outcome)
             report.seconds = time.perf_counter() - started_s
             if report.seconds + started_s - said_s > PROGRESS_S:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from config.settings import Settings
-from daemon import record, state
+from daemon import playback, record, state
 from daemon.blocks import MARK_KEY, Mark, block_key, encode_block, encode_mark
 from daemon.brokers import connect
 from daemon.brokers.dev import DevBroker
@@ -22,7 +23,8 @@ from daemon.control import RESET_KEY
 from daemon.epochs import Epoch
 from daemon.errors import OperatorError
 from daemon.record import Bound, Span
-from daemon.recording import Recording, RecordingError
+from daemon.recording import Recording, RecordingError, Writer
+from daemon.records import Record
 from models.engine import version_number
 from models.layout import ENGINE_VERSION, row_dtype
 from tests.harness import Command, wait_until
@@ -190,3 +192,30 @@ def test_topics_are_named_by_what_they_are_to_us(settings: Settings, tmp_path: P
     said: list[str] = []
     record.run(settings, "state", tmp_path / "log.jsonl", say=said.append)
     assert f"of {settings.topic('state')} and 0 epochs" in said[0]
+
+
+def test_recording_is_played_into_a_topic(settings: Settings, tmp_path: Path) -> None:
+    """Every record arrives in its partition and order with its key, value and headers; its timestamp is now."""
+    out, again = tmp_path / "log.jsonl", tmp_path / "again.jsonl"
+    before = [
+        Record("x", partition, offset, 1000 * offset, b"k", b"%d" % offset, (("h", b"1"),))
+        for offset in range(5)
+        for partition in (0, 1)
+    ]
+    with Writer(out) as writer:
+        for one in before:
+            writer.write(one)
+    admin = connect(settings).admin()
+    admin.create([TopicSpec(f"{settings.topics.readings}-copy", 2, {})])
+    admin.close()
+    said: list[str] = []
+    started_s = time.monotonic()
+    assert playback.run(settings, out, speed=4, topic=f"{settings.topics.readings}-copy", say=said.append) == 0
+    assert time.monotonic() - started_s >= 1.0
+    assert said[0].startswith(f"10 records of {out} sent to {settings.topics.readings}-copy in ")
+    record.run(settings, f"{settings.topics.readings}-copy", again)
+    bare = [[one[1:3] + one[4:] for one in log if one.partition == p] for log in (before, list(Recording(again))) for p in (0, 1)]
+    assert bare[:2] == bare[2:]
+    assert min(one.timestamp_ms for one in Recording(again)) > 1_700_000_000_000
+    with pytest.raises(OperatorError, match="Topic 'absent' does not exist"):
+        playback.run(settings, out, speed=4, topic="absent")
