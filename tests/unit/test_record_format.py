@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.brokers.record_format import append_records, decode_records, varint
-from daemon.records import Message
+from daemon.brokers.record_format import Batch, append_records, decode_records, varint
+from daemon.records import Message, Record
 
 MESSAGES = st.lists(
     st.builds(
@@ -30,6 +30,13 @@ MESSAGES = st.lists(
 def test_varint_is_zigzag(number: int, encoded: bytes) -> None:
     """As in protocol buffers: small magnitudes are short."""
     assert varint(number) == encoded
+
+
+BATCH = Batch("t", 3, 100, 1000)
+
+
+def decoded(data: bytes, count: int, batch: Batch = BATCH) -> list[Record]:
+    return list(decode_records(data, count, batch))
 
 
 def encoded(messages: list[Message]) -> bytearray:
@@ -52,13 +59,16 @@ def test_the_client_writes_the_same_bytes(messages: list[Message]) -> None:
     assert bytes(builder.build()[61:]) == bytes(encoded(messages))
 
 
+@settings(deadline=None)  # the first example compiles
 @given(messages=MESSAGES)
 def test_what_was_encoded_is_decoded(messages: list[Message]) -> None:
-    """Records come back with their order, whatever is null or empty in them."""
-    data = bytes(7) + encoded(messages)
-    found = list(decode_records(data, 7, len(messages)))
-    assert [Message(each.key, each.value, tuple(each.headers)) for each in found] == messages
-    assert [(each.offset_delta, each.timestamp_delta) for each in found] == [(i, 0) for i in range(len(messages))]
+    """Records come back in their order and place, whatever is null or empty in them."""
+    found = decoded(bytes(encoded(messages)), len(messages))
+    assert [Message(each.key, each.value, each.headers) for each in found] == messages
+    assert [(each.topic, each.partition, each.offset, each.timestamp_ms) for each in found] == [
+        ("t", 3, 100 + i, 1000) for i in range(len(messages))
+    ]
+    assert {each.timestamp_ms for each in decoded(bytes(encoded(messages)), len(messages), BATCH._replace(broker_ms=7))} == {7}
 
 
 @settings(deadline=None)
@@ -72,40 +82,58 @@ def test_the_client_reads_the_same(messages: list[Message], gaps: list[int]) -> 
     for offset, (gap, (key, value, headers)) in enumerate(zip(gaps, messages, strict=False)):
         builder.append(offset, 1_700_000_000_000 + gap, key, value, list(headers))
     built = bytes(builder.build())
-    first = builder._first_timestamp
-    expected = [(r.size_in_bytes, r.timestamp - first, r.offset, r.key, r.value, r.headers) for r in DefaultRecordBatch(built)]
-    assert list(decode_records(built, 61, len(messages))) == expected
+    expected = [Record("t", 3, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in DefaultRecordBatch(built)]
+    assert decoded(built[61:], len(messages), Batch("t", 3, 0, builder._first_timestamp)) == expected
 
 
+@settings(deadline=None)
 @given(messages=MESSAGES, data=st.data())
 def test_cut_records_raise(messages: list[Message], data: st.DataObject) -> None:
     """Whatever is cut off, or left over, is noticed."""
     whole = bytes(encoded(messages))
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    with pytest.raises((ValueError, IndexError)):
-        list(decode_records(cut, 0, len(messages)))
+    with pytest.raises(ValueError, match=r"no whole record|are not"):
+        decoded(cut, len(messages))
     with pytest.raises(ValueError, match="bytes are left"):
-        list(decode_records(whole + b"\0", 0, len(messages)))
+        decoded(whole + b"\0", len(messages))
 
 
+@settings(deadline=None)
 @given(junk=st.binary(max_size=200))
 def test_junk_ends(junk: bytes) -> None:
-    """Any bytes are records or raise one of the two errors."""
-    with contextlib.suppress(ValueError, IndexError):
-        list(decode_records(junk, 0, 3))
+    """Any bytes are records or raise the error."""
+    with contextlib.suppress(ValueError):
+        decoded(junk, 3)
 
 
 def test_header_names_that_are_no_utf8() -> None:
     """Bytes that are not ASCII become question marks where the whole is no UTF-8; other names stay."""
     header = b"\x06a\xffb\x02x"
     record = b"\x00\x00\x00\x01\x01\x04" + header + b"\x04\xc3\xa9\x01"
-    (found,) = decode_records(varint(len(record)) + record, 0, 1)
-    assert found.headers == [("a?b", b"x"), ("\u00e9", None)]
+    (found,) = decoded(varint(len(record)) + record, 1)
+    assert found.headers == (("a?b", b"x"), ("\u00e9", b""))
+
+
+def test_records_before_the_broken_one_are_given() -> None:
+    """So that reading stops at the broken one and not before."""
+    messages = [Message(None, b"%d" % i) for i in range(5)]
+    whole = bytes(encoded(messages))
+    records = decode_records(whole[:-1], 5, BATCH)
+    assert [next(records).value for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+    with pytest.raises(ValueError, match="record 4 of 5"):
+        next(records)
+
+
+def test_a_count_that_cannot_be_is_refused() -> None:
+    """Before room is made for it."""
+    for count in (-1, 2**31 - 1):
+        with pytest.raises(ValueError, match="are not"):
+            decoded(b"abc", count)
 
 
 @pytest.mark.parametrize("number", [0, -1, 63, -64, 64, 8191, -8192, 8192, 2**31, -(2**31), 2**62, -(2**63), 2**63 - 1])
 def test_numbers_of_any_length_are_read(number: int) -> None:
     """A timestamp may lie any distance from its batch's first."""
     record = b"\x00" + varint(number) + b"\x00\x01\x01\x00"
-    (found,) = decode_records(varint(len(record)) + record, 0, 1)
-    assert found.timestamp_delta == number
+    (found,) = decoded(varint(len(record)) + record, 1, BATCH._replace(first_ms=0))
+    assert found.timestamp_ms == number
