@@ -222,7 +222,7 @@ class WatchdogSettings(Section):
 
 
 class RetrainSettings(Section):
-    """The worker `recurd retrain`: what it reads, and when a candidate is better."""
+    """The worker `recurd retrain`: what it reads, when it trains, and when a candidate is better."""
 
     supervised: bool = Field(False, description="serve runs the worker beside the daemon that owns partition 0")
     every_s: float = Field(86_400.0, ge=1, le=31_536_000, description="between two cycles, s")
@@ -232,6 +232,13 @@ class RetrainSettings(Section):
     max_readings: int = Field(1_000_000, ge=1000, description="about the most readings used: beyond, a sample of the streams")
     held_out: float = Field(0.2, gt=0, lt=0.9, description="share of the readings, the newest, that judge and are not trained on")
     min_gain: float = Field(0.02, ge=0, lt=1, description="share by which a candidate's error must be smaller")
+    shadow_readings: int = Field(0, ge=0, description="live readings that a candidate runs beside the version in force; 0: none")
+    probation_readings: int = Field(500, ge=0, description="live readings after which a new version is kept for good; 0: at once")
+    live_streams: int = Field(500, ge=1, description="most streams followed live, for the two above and for drift")
+    drift_share: float = Field(
+        0.1, ge=0, le=1, description="share of a partition's streams whose error rose that begins a cycle; 0: none"
+    )
+    drift_pause_s: float = Field(3600.0, ge=1, le=31_536_000, description="drift begins no cycle so soon after another one, s")
     steps: int = Field(720, ge=1, description="optimizer steps at most")
     seed: int = Field(0, ge=0, description="of sampling and dropout")
     nice: int = Field(10, ge=0, le=19, description="niceness of the worker")

@@ -103,10 +103,10 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _retrain(settings: Settings, options: argparse.Namespace) -> int:
-    from daemon import retrain
+    from daemon import worker
 
     with _weights_errors():
-        return retrain.run(settings, options.once, options.supervised, print)
+        return worker.run(settings, options.once, options.supervised, print)
 
 
 def _replay(settings: Settings, options: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from daemon.errors import REASONS, Fenced
 from daemon.records import Committed, Record
+from daemon.worker_metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from daemon.http import Health
@@ -140,6 +141,7 @@ class Metrics:
         )
         self.model_load_failures = self._counter("model_load_failures", "Weights that were refused.", reason=LOAD_FAILURES)
         self.worker_ends = self._counter("worker_ends", "Ends of the retraining worker that nobody asked for.")
+        self.worker = WorkerMetrics(self.registry)
         self.models_refused = self._counter("models_refused", "Versions that were to be in force and cannot be.", reason=REFUSALS)
         self.rows_rebuilt = self._counter(
             "rows_rebuilt", "Rows whose hidden and cell were made anew by another model version.", by=("loop", "warmer")

@@ -1,43 +1,40 @@
-"""`recurd retrain`: the worker that trains on the newest readings and puts what is clearly better in force.
+"""A cycle of retraining: train on the newest readings, and put in force what is clearly better.
 
-A cycle: read the window of the input topic, train from the incumbent's weights on all but its tail, judge candidate, incumbent
-and last value on the tail with the daemon's own engine, publish or keep. A cycle that fails, or finds nothing better, changes
-nothing. All state is in the topics. The transactional id is one per group, so that a second worker fences the first.
+Read the window of the input topic, train from the incumbent's weights on all but its tail, judge candidate, incumbent and last
+value on the tail with the daemon's own engine, publish or keep. A cycle that fails, or finds nothing better, changes nothing. All
+state is in the topics. The transactional id is one per group: of two workers that publish at once one is fenced, and one that
+comes later finds that the version it judged against is no longer in force.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 import numpy as np
 
 from config.settings import Settings
-from daemon import logs, signals, weights
-from daemon.brokers import connect
+from daemon import logs, weights
 from daemon.brokers.port import Broker
 from daemon.codec import Decoder
-from daemon.errors import BrokerError, OperatorError
 from daemon.record import read_log
 from daemon.train import Streams, facts
+from daemon.trials import Trial
 from daemon.weights import ModelStore
 from models import artifacts, judging
-from models.artifacts import ArtifactError, Manifest
+from models.artifacts import Manifest
 from models.forecaster import NAIVE
 from models.judging import Judged
 from models.networks import NaiveNetwork, Network
 from models.training import NotEnoughReadings, Recipe, Report, fit
 from models.training_data import Series, tail_ms
 
-#: While there are too few readings for first weights, they are looked for again after this.
-IMPATIENT_S = 60.0
+#: The end of the transactional id of everything that the worker publishes.
+IDENTITY = "retrain"
 #: Streams are sampled in so many parts.
 SHARES = 1000
 #: The candidate's error may be this many times the incumbent's on the streams it serves worst, and so may its time for a step.
@@ -47,8 +44,14 @@ COST = 1.2
 log = logs.get("retrain")
 
 
+class Tell(Protocol):
+    """Takes events of the worker, for metrics: a kind, and numbers and words by name."""
+
+    def __call__(self, kind: str, /, **facts: Any) -> None: ...
+
+
 class Cycle(NamedTuple):
-    """What a cycle came to. Outcomes: promoted, kept, too_few."""
+    """What a cycle came to: an outcome of `worker_metrics.OUTCOMES`."""
 
     outcome: str
     version: str  # in force afterwards
@@ -65,55 +68,72 @@ class Attempt(NamedTuple):
     errors: Mapping[str, float] = MappingProxyType({})  # mean absolute errors on the held-out tail, in spreads, by who
 
 
-def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], None]) -> int:
-    """Run cycles until told to stop, or one.
+def run_cycle(settings: Settings, broker: Broker, store: ModelStore, tell: Tell | None = None) -> Cycle:
+    """Read, train, judge; publish what is better, with the trial that it goes through.
 
     Args:
         settings: All of them.
-        once: One cycle, and `say` what it came to.
-        supervised: End at once when standard input does: the daemon beside which this runs is gone.
-        say: Takes the outcome of a single cycle.
+        broker: To read and publish with.
+        store: The `models` topic.
+        tell: Takes what the cycle came to, for metrics.
 
     Raises:
-        OperatorError: The settings are for an engine without weights, or the incumbent cannot be used.
-        BrokerError: With `once`, the broker failed.
+        OperatorError, ArtifactError: The incumbent cannot be used.
+        BrokerError: Nothing was published.
     """
-    if settings.model.kind != "forecaster":
-        raise OperatorError(f'model.kind = "{settings.model.kind}" is not retrained: only "forecaster" is.')
-    if once:
-        cycle = run_cycle(settings, connect(settings))
-        say(f"{cycle.outcome}: {cycle.reason.rstrip('.')}; {cycle.version} is in force")
-        return 0
-    stopping = threading.Event()
-    signals.catch(stopping)  # a second one leaves nothing half done: publishing is one transaction
-    if supervised:
-        threading.Thread(target=_end_with_input, name="recurd-input", daemon=True).start()
-    os.nice(settings.retrain.nice)
-    while not stopping.is_set():
-        stopping.wait(_cycle_or_wait(settings))
-    return 0
-
-
-def _cycle_or_wait(settings: Settings) -> float:
-    """One cycle, whatever becomes of it; seconds until the next."""
-    try:
-        cycle = run_cycle(settings, connect(settings))
-    except (BrokerError, OperatorError, ArtifactError) as error:
-        log.error("cycle failed", error=type(error).__name__, reason=str(error))
-        return min(IMPATIENT_S, settings.retrain.every_s)
-    log.info("cycle", outcome=cycle.outcome, reason=cycle.reason, in_force=cycle.version)
-    return min(IMPATIENT_S, settings.retrain.every_s) if cycle.outcome == "too_few" else settings.retrain.every_s
-
-
-def run_cycle(settings: Settings, broker: Broker) -> Cycle:
-    """Read, train, judge; publish what is better."""
-    with closing(ModelStore(settings, broker)) as store:
-        store.refresh()
+    started_s = time.monotonic()
+    store.refresh()
     version = store.in_force()
     tried = attempt(settings, read_window(settings, broker), version, store.versions, time.thread_time)
+    cycle = Cycle(tried.outcome, version, tried.reason)
     if tried.artifact is not None:
-        version = weights.publish(settings, broker, tried.artifact, identity="retrain")
-    return Cycle(tried.outcome, version, tried.reason)
+        cycle = _publish(settings, broker, store, version, tried, tried.artifact)
+    if tell is not None:
+        seconds, errors = round(time.monotonic() - started_s, 3), dict(tried.errors)
+        tell("cycle", outcome=cycle.outcome, reason=cycle.reason, seconds=seconds, errors=errors, **_effort(tried))
+    return cycle
+
+
+def _effort(tried: Attempt) -> dict[str, float]:
+    report = tried.report
+    if report is None:
+        return {}
+    return {"readings": report.readings, "gradient": report.largest_gradient, "steps": report.steps, "skipped": report.skipped}
+
+
+def _publish(settings: Settings, broker: Broker, store: ModelStore, version: str, tried: Attempt, artifact: bytes) -> Cycle:
+    """Put a candidate in force, or on trial before that; nothing where it is blocked or another version has come in force."""
+    new = artifacts.version_of(artifact)
+    if new in store.blocked:
+        return Cycle("kept", version, f"{new} has been rolled back before")
+    shadow = settings.retrain.shadow_readings > 0
+    trial = trial_of("shadow", settings, broker, new, version) if shadow else probation(settings, broker, new, version)
+    current = None if shadow else new
+
+    def still() -> bool:
+        store.refresh()
+        return (store.current or NAIVE) == version
+
+    if not weights.publish(settings, broker, artifact, current, IDENTITY, trial, still):
+        return Cycle("overtaken", store.current or NAIVE, f"{store.current} has come in force meanwhile")
+    return Cycle("shadow", version, f"{tried.reason}; {new} is on trial") if shadow else Cycle("promoted", new, tried.reason)
+
+
+def probation(settings: Settings, broker: Broker, version: str, before: str) -> dict[bytes, bytes | None]:
+    """The note that puts a version on probation, or ends the trial before, where there is to be none."""
+    if not settings.retrain.probation_readings:
+        return {weights.TRIAL_KEY: None}
+    return trial_of("probation", settings, broker, version, before)
+
+
+def trial_of(
+    kind: Literal["shadow", "probation"], settings: Settings, broker: Broker, version: str, against: str
+) -> dict[bytes, bytes | None]:
+    """The note of a trial that begins with the records to come."""
+    topic = settings.topics.readings
+    with closing(broker.reader()) as reader:
+        since = {number: reader.high_watermark(topic, number) for number in reader.partitions(topic)}
+    return {weights.TRIAL_KEY: Trial(kind=kind, version=version, against=against, since=since).to_bytes()}
 
 
 def attempt(
@@ -171,23 +191,12 @@ def _fit(series: Sequence[Series], settings: Settings, incumbent: Network | Naiv
 
 
 def gate(candidate: Judged, incumbent: Judged, min_gain: float) -> str:
-    """Why a candidate is not promoted; empty where it is."""
-    errors, others = candidate.by_block, incumbent.by_block
-    if not others.pairs.sum():
-        return "nothing on the held-out tail could be scored"
-    if (errors.pairs != others.pairs).any():
-        return "some of its forecasts are not numbers"
-    if not errors.mae < errors.naive_mae:
-        return f"its error on the held-out tail, {errors.mae:.4f}, is not below the last value's, {errors.naive_mae:.4f}"
-    better, bound = judging.gain(errors, others)
-    if better < min_gain:
-        return f"it is {better:.1%} better on the held-out tail, retrain.min_gain asks for {min_gain:.1%}"
-    if bound <= 0:
-        return f"it is {better:.1%} better on the held-out tail, which may be chance (lower bound {bound:.1%})"
+    """Why a candidate is not promoted, by the held-out tail; empty where it is."""
+    refusal = judging.refusal(candidate.by_block, incumbent.by_block, min_gain)
     loss = judging.regression(candidate.by_stream, incumbent.by_stream)
-    if loss > STREAM_LOSS:
+    if not refusal and loss > STREAM_LOSS:
         return f"a tenth of the streams would have {loss:.2f} times the error and more, {STREAM_LOSS} is allowed"
-    return ""
+    return refusal
 
 
 def too_dear(seconds: Mapping[str, float]) -> str:
@@ -220,8 +229,3 @@ def read_window(settings: Settings, broker: Broker) -> list[Series]:
 def _sampled(share: float) -> Callable[[str], bool]:
     limit = max(1, round(share * SHARES))
     return lambda stream: crc32(stream.encode()) % SHARES < limit
-
-
-def _end_with_input() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)

@@ -1,7 +1,7 @@
 """Keeps `recurd retrain` running beside the daemon that owns partition 0, as a process of its own.
 
 A thread starts it, sees it end, and starts it again with backoff; whatever becomes of it, the loop only ever sets one flag. The
-worker ends when its standard input does, so that it never outlives a daemon that was killed.
+worker ends when its standard input does, so that it never outlives a daemon that was killed. Its output are events for metrics.
 """
 
 from __future__ import annotations
@@ -73,11 +73,20 @@ class Supervisor:
     def _begin(self) -> None:
         self._started_s = time.monotonic()
         try:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
             log.error("worker not started", reason=str(error))
             return
-        log.info("worker started", process=self._process.pid)
+        self._process = process
+        threading.Thread(target=self._listen, args=(process,), name="recurd-worker-events", daemon=True).start()
+        log.info("worker started", process=process.pid)
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        """Take the worker's events until it ends."""
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self._metrics.worker.take_line(line)
 
     def _end(self) -> None:
         """Close its input, which ends it; kill it where that does not help."""

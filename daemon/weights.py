@@ -1,10 +1,11 @@
-"""The `models` topic: artifacts by version, and `current`, the version in force."""
+"""The `models` topic: artifacts by version, `current`, the version in force, and the worker's notes: `trial`, `blocked:...`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from config.settings import Settings
 from daemon import logs
@@ -15,6 +16,9 @@ from models import artifacts
 from models.forecaster import NAIVE
 
 CURRENT_KEY = b"current"
+#: The trial under way, and why a version is not put in force again by the worker.
+TRIAL_KEY = b"trial"
+BLOCKED_PREFIX = b"blocked:"
 #: How long one poll of the topic waits.
 POLL_MS = 500
 
@@ -46,6 +50,8 @@ class ModelStore:
         self._position: int | None = None  # None: not read yet
         self.versions: dict[str, bytes] = {}  # artifacts; those deleted meanwhile stay, epochs may need them
         self.current: str | None = None  # the version that is to be in force
+        self.trial: bytes | None = None
+        self.blocked: set[str] = set()  # versions
 
     def refresh(self) -> None:
         """Read what was committed since.
@@ -99,6 +105,11 @@ class ModelStore:
     def _take(self, record: Record) -> None:
         if record.key == CURRENT_KEY:
             self.current = record.value.decode(errors="replace") if record.value is not None else None
+        elif record.key == TRIAL_KEY:
+            self.trial = record.value
+        elif record.key is not None and record.key.startswith(BLOCKED_PREFIX):
+            version = record.key.removeprefix(BLOCKED_PREFIX).decode(errors="replace")
+            (self.blocked.discard if record.value is None else self.blocked.add)(version)
         elif record.key is not None and record.value is not None:
             self.versions[record.key.decode(errors="replace")] = record.value
 
@@ -120,7 +131,8 @@ def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
     if store.current is None and settings.model.weights:
         data = read_file(settings.model.weights)
         artifacts.load(data, settings.engine())  # refused here rather than by every reader
-        version = publish(settings, broker, data)
+        version = artifacts.version_of(data)
+        publish(settings, broker, data, current=version)
         log.info("weights published", version=version, file=str(settings.model.weights))
         store.refresh()
         return version
@@ -137,25 +149,45 @@ def read_file(path: Path) -> bytes:
         raise OperatorError(f"The weights file {str(path)!r} cannot be read ({error.strerror}): check model.weights.") from None
 
 
-def publish(settings: Settings, broker: Broker, data: bytes | None, current: str | None = None, identity: str = "publish") -> str:
-    """Write an artifact, and the version that is to be in force, in one transaction; return that version.
+def publish(
+    settings: Settings,
+    broker: Broker,
+    data: bytes | None = None,
+    current: str | None = None,
+    identity: str = "publish",
+    notes: Mapping[bytes, bytes | None] = MappingProxyType({}),
+    still: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Write an artifact, the version that is to be in force, and notes, in one transaction; what is None is left out.
 
     Args:
-        data: The artifact; None writes only which version is in force.
-        current: That version; None is the artifact's own.
+        settings: The topic and the group.
+        broker: To write with.
+        data: The artifact.
+        current: The version that is to be in force.
         identity: Ends the transactional id: a newer publisher of the same one fences the older.
+        notes: Values by key; a value of None deletes.
+        still: Asked once no other publisher of this identity can write: whether this should still be done.
+
+    Returns:
+        What `still` said.
+
+    Raises:
+        BrokerError: Nothing was written, or the fate of the transaction is unknown.
     """
     topic = settings.topic("models")
-    published = None if data is None else artifacts.version_of(data)
-    version = current or published
-    assert version is not None, "something is published"
     producer = broker.producer(f"{settings.kafka.group_id}-{identity}")
     try:
+        if not still():
+            return False
         producer.begin()
-        if published is not None:
-            producer.send(topic, 0, published.encode(), data)
-        producer.send(topic, 0, CURRENT_KEY, version.encode())
+        if data is not None:
+            producer.send(topic, 0, artifacts.version_of(data).encode(), data)
+        for key, value in notes.items():
+            producer.send(topic, 0, key, value)
+        if current is not None:
+            producer.send(topic, 0, CURRENT_KEY, current.encode())
         producer.commit({}, None)
+        return True
     finally:
         producer.close()
-    return version

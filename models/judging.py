@@ -29,6 +29,7 @@ LEAST_PAIRS = 16
 WORST_STREAMS = 0.9
 #: Errors of this many spreads are alike: a stream that stands still has none to compare.
 NO_ERROR = 0.01
+_TINY = 1e-9  # two versions without any error are alike
 #: Steps of which the cost of a version is the median.
 COST_STEPS = 48
 
@@ -89,9 +90,25 @@ def gain(candidate: Errors, incumbent: Errors, seed: int = 0) -> tuple[float, fl
     Paired block bootstrap: blocks of time are drawn with replacement, the same ones for both (Kunsch 1989).
     """
     drawn = np.random.Generator(np.random.PCG64(seed)).integers(BLOCKS, size=(DRAWS, BLOCKS))
-    better = 1 - candidate.model[drawn].sum(axis=1) / np.maximum(incumbent.model[drawn].sum(axis=1), 1e-30)
-    whole = 1 - float(candidate.model.sum()) / max(float(incumbent.model.sum()), 1e-30)
+    better = 1 - (candidate.model[drawn].sum(axis=1) + _TINY) / (incumbent.model[drawn].sum(axis=1) + _TINY)
+    whole = 1 - (float(candidate.model.sum()) + _TINY) / (float(incumbent.model.sum()) + _TINY)
     return whole, float(np.quantile(better, 1 - SURE))
+
+
+def refusal(candidate: Errors, incumbent: Errors, min_gain: float) -> str:
+    """Why a candidate's errors are not clearly smaller; empty where they are."""
+    if not incumbent.pairs.sum():
+        return "nothing could be scored"
+    if (candidate.pairs != incumbent.pairs).any():
+        return "some of its forecasts are not numbers"
+    if not candidate.mae < candidate.naive_mae:
+        return f"its error, {candidate.mae:.4f}, is not below the last value's, {candidate.naive_mae:.4f}"
+    better, bound = gain(candidate, incumbent)
+    if better < min_gain:
+        return f"it is {better:.1%} better, retrain.min_gain asks for {min_gain:.1%}"
+    if bound <= 0:
+        return f"it is {better:.1%} better, which may be chance (lower bound {bound:.1%})"
+    return ""
 
 
 def regression(candidate: Errors, incumbent: Errors) -> float:

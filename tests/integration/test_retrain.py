@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import load
+from daemon import retrain, weights
+from daemon.brokers import connect
 from daemon.brokers.dev import DevBroker
+from tests import examples
 from tests.harness import Command, Daemon, Topics, running, wait_until
 
 HOUR_MS = 3_600_000
@@ -80,6 +84,45 @@ def test_the_worker_is_kept_running_and_never_outlives_the_daemon(
         assert life.running()
         life.kill()
         wait_until(lambda: not alive(again), "the end of the worker", timeout_s=10)
+
+
+@pytest.mark.broker
+def test_a_version_that_is_clearly_worse_live_is_rolled_back(
+    broker: DevBroker, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Bad weights on probation: the worker beside the daemon puts the version before in force again and blocks them."""
+    topics = Topics.create(broker.bootstrap, unique("probation"), 2)
+    given = {**SMALL, "retrain.steps": 100, "retrain.probation_readings": 100, "input.max_gap_s": 604800}
+    command = Command({**topics.settings, **given})
+    records = seasonal(int(time.time() * 1000) - READINGS * HOUR_MS)
+    topics.send(records[: 440 * STREAMS])
+    good = command("retrain", "--once").split("; ")[1].split()[0]
+    bad = put_on_probation(topics, command, good, tmp_path)
+    daemon = Daemon(topics, tmp_path, "a", {**given, "retrain.supervised": "true", "kafka.instance_id": "a"})
+    with running(daemon):
+        life = daemon.start()
+        daemon.wait_ready()
+        topics.wait_committed()
+        topics.send(records[440 * STREAMS :])
+        ended = life.wait_for("rolled back").fields
+        assert (ended["version"], ended["against"], ended["kind"]) == (bad, good, "probation")
+        assert ended["error_tried"] > 1.2 * ended["error_against"]
+        wait_until(lambda: [e.fields["model_version"] for e in life.named("epoch started")][-2:] == [good, good], "the way back")
+        assert json.loads(command("models", "show", good))["in_force"] is True
+        shown = daemon.ready("/metrics")[1]
+        assert 'recurd_trials_total{kind="probation",outcome="failed"} 1.0' in shown
+        assert daemon.stop() == 0, life.tail()
+
+
+def put_on_probation(topics: Topics, command: Command, before: str, directory: Path) -> str:
+    """Weights of no use in force, as if the worker had promoted them just now."""
+    settings = load(None, {}, [f"{key}={value}" for key, value in {**topics.settings, **SMALL}.items()])
+    version, data = examples.seeded_weights(settings.engine())
+    (directory / "bad.safetensors").write_bytes(data)
+    command("models", "import", directory / "bad.safetensors")
+    client = connect(settings)
+    weights.publish(settings, client, None, version, "retrain", retrain.probation(settings, client, version, before))
+    return version
 
 
 def alive(process: int) -> bool:

@@ -16,6 +16,7 @@ from daemon.epochs import Epoch
 from daemon.errors import REASONS
 from daemon.recording import Recording
 from daemon.records import Record
+from daemon.trials import Trial
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
 
@@ -90,3 +91,11 @@ def test_block_table_has_the_codes_offsets() -> None:
     assert [number("format", 2), number("layout", 8), number("born", 8)] == [1, layout_hash(rows.dtype), 40]
     assert [number("block", 4), number("rows", 1)] == [7, 2]
     assert data[31:] == b"\x01\x00a\x02\x00\xc3\xa9" + rows.tobytes()
+
+
+def test_the_trial_is_as_it_is_read() -> None:
+    """The example is a trial, field by field."""
+    (example,) = examples("Notes of the worker")
+    trial = Trial.from_bytes(example.encode())
+    assert trial is not None
+    assert json.loads(trial.to_bytes()) == json.loads(example)

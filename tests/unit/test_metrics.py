@@ -19,7 +19,8 @@ from daemon.records import Committed, DeadLetter, Message, Record
 
 #: Units and kinds that a name ends with.
 ENDINGS = re.compile(
-    r"recurd_([a-z0-9]+_)*(seconds|bytes|total|info|rows|records|partitions|active|state|offset|ratio|ok)(_sum|_count|_bucket)?$"
+    r"recurd_([a-z0-9]+_)*(seconds|bytes|total|info|rows|records|partitions|active|state|offset|ratio|ok|readings|scaled|norm)"
+    r"(_sum|_count|_bucket)?$"
 )
 
 
