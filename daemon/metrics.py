@@ -143,6 +143,9 @@ class Metrics:
         self.worker_ends = self._counter("worker_ends", "Ends of the retraining worker that nobody asked for.")
         self.worker = WorkerMetrics(self.registry)
         self.models_refused = self._counter("models_refused", "Versions that were to be in force and cannot be.", reason=REFUSALS)
+        self.swap_seconds = self._histogram(
+            "swap_seconds", "From a new version until the last partition here has begun with it.", RESTORE_BUCKETS_S
+        )
         self.rows_rebuilt = self._counter(
             "rows_rebuilt", "Rows whose hidden and cell were made anew by another model version.", by=("loop", "warmer")
         )

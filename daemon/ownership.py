@@ -41,6 +41,7 @@ class Ownership:
         self._retry_s = 0.0
         self._generation = -1
         self._next_swap_s = 0.0
+        self._swap_since_s: float | None = None
         self.topics = grow()
         self.held: dict[int, Partition] = {}  # restored: serving or catching up
 
@@ -107,15 +108,21 @@ class Ownership:
 
     def swap(self) -> None:
         """Let one more partition begin an epoch with the version in force: in turn, since its rows are rebuilt as they step."""
-        if time.monotonic() < self._next_swap_s:
-            return
-        desired = self._restorer.desired
-        for partition in self.held.values():
-            pipeline = partition.pipeline
-            if partition.serving and not partition.started and pipeline.epochs[-1].model_version != desired.version:
-                partition.begin(desired(partition.number, pipeline.next_offset))
-                self._next_swap_s = time.monotonic() + SWAP_PAUSE_S
-                return
+        now_s, desired = time.monotonic(), self._restorer.desired
+        serving = [partition for partition in self.held.values() if partition.serving]
+        behind = [partition for partition in serving if partition.pipeline.epochs[-1].model_version != desired.version]
+        self._time_swap(bool(behind), now_s)
+        ready = [partition for partition in behind if not partition.started]
+        if ready and now_s >= self._next_swap_s:
+            ready[0].begin(desired(ready[0].number, ready[0].pipeline.next_offset))
+            self._next_swap_s = now_s + SWAP_PAUSE_S
+
+    def _time_swap(self, under_way: bool, now_s: float) -> None:
+        if under_way and self._swap_since_s is None:
+            self._swap_since_s = now_s
+        elif not under_way and self._swap_since_s is not None:
+            self._metrics.swap_seconds.observe(now_s - self._swap_since_s)
+            self._swap_since_s = None
 
     def starting(self) -> list[Partition]:
         """Partitions whose next forecasts begin an epoch: it is recorded, and they are checkpointed, in the same transaction."""

@@ -100,7 +100,8 @@ class Standing:
         if kind == "shadow":
             return self._shadow(against, tried, min_gain, interval) if over else None
         worse, bound = judging.gain(against, tried)
-        limit = min_gain if over else 1 - 1 / CLEARLY_WORSE
+        clearly = 1 - 1 / CLEARLY_WORSE
+        limit = min(min_gain, clearly) if over else clearly
         if self.readings >= EARLY * needed and worse >= limit and bound > 0:
             return Verdict(False, f"the version before is {worse:.1%} better over {self.readings} live readings")
         return Verdict(True, f"{-worse:+.1%} against the version before over {self.readings} live readings") if over else None

@@ -83,12 +83,15 @@ def _connected(settings: Settings) -> Broker:
 
 
 def _shown(settings: Settings) -> Tell:
-    """Metrics on a port of this process's own; there is nothing to be ready for."""
+    """Metrics on a port of this process's own; there is nothing to be ready for. Without the port it goes on unseen."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry, health = CollectorRegistry(), Health(math.inf)
     for check in CHECKS:
         health.set(check, True)
-    HttpServer(settings.http, registry, health).start()
+    try:
+        HttpServer(settings.http.model_copy(update={"port": settings.retrain.port}), registry, health).start()
+    except OperatorError:
+        log.warning("metrics not shown: set retrain.port to a free port", port=settings.retrain.port)
     return WorkerMetrics(registry).take
 
 

@@ -7,8 +7,10 @@ import math
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,14 @@ from config.settings import load
 from daemon import retrain, weights
 from daemon.brokers import connect
 from daemon.brokers.dev import DevBroker
+from daemon.weights import ModelStore
+from models import artifacts
 from tests import examples
-from tests.harness import Command, Daemon, Topics, running, wait_until
+from tests.harness import Command, Daemon, Topics, environment, running, wait_until
 
 HOUR_MS = 3_600_000
 STREAMS, READINGS = 4, 500
-SMALL = {"model.hidden": 8, "model.horizon": 4, "model.context": 32}
+SMALL = {"model.hidden": 8, "model.horizon": 4, "model.context": 32, "retrain.nice": 0}
 
 
 def seasonal(first_ms: int) -> list[tuple[int, bytes | None, bytes, int]]:
@@ -98,7 +102,8 @@ def test_a_version_that_is_clearly_worse_live_is_rolled_back(
     topics.send(records[: 440 * STREAMS])
     good = command("retrain", "--once").split("; ")[1].split()[0]
     bad = put_on_probation(topics, command, good, tmp_path)
-    daemon = Daemon(topics, tmp_path, "a", {**given, "retrain.supervised": "true", "kafka.instance_id": "a"})
+    kept = {"retrain.supervised": "true", "retrain.min_gain": 0.9, "kafka.instance_id": "a"}  # its cycles promote nothing
+    daemon = Daemon(topics, tmp_path, "a", {**given, **kept})
     with running(daemon):
         life = daemon.start()
         daemon.wait_ready()
@@ -112,6 +117,53 @@ def test_a_version_that_is_clearly_worse_live_is_rolled_back(
         shown = daemon.ready("/metrics")[1]
         assert 'recurd_trials_total{kind="probation",outcome="failed"} 1.0' in shown
         assert daemon.stop() == 0, life.tail()
+
+
+@pytest.mark.broker
+def test_workers_that_are_killed_at_any_moment_leave_a_sound_version(
+    broker: DevBroker, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Two of a group at once, both killed, again and again: what is in force is whole and was judged; the last one brings it."""
+    topics = Topics.create(broker.bootstrap, unique("kills"), 2)
+    settings = {**topics.settings, **SMALL, "retrain.steps": 60, "retrain.every_s": 1, "retrain.port": 0}
+    topics.send(seasonal(int(time.time() * 1000) - READINGS * HOUR_MS))
+    command, rng = Command(settings), random.Random(11)
+    command("models", "list")  # makes the topics
+    for _ in range(4):
+        workers = [subprocess.Popen(command.line("retrain"), stderr=subprocess.DEVNULL, env=environment()) for _ in range(2)]
+        time.sleep(rng.uniform(4, 16))
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        in_force(topics)
+    last = subprocess.Popen(command.line("retrain"), stderr=subprocess.DEVNULL, env=environment())
+    try:
+        wait_until(lambda: in_force(topics), "weights", every_s=1)
+    finally:
+        last.terminate()
+        assert last.wait(30) == 0
+
+
+def in_force(topics: Topics) -> str | None:
+    """The version in force as a new daemon would find it: there, whole, and of these settings."""
+    settings = load(None, {}, [f"{key}={value}" for key, value in {**topics.settings, **SMALL}.items()])
+    with closing(ModelStore(settings, connect(settings))) as store:
+        store.refresh()
+        if store.current is not None:
+            artifacts.load(store.versions[store.in_force()], settings.engine())
+        return store.current
+
+
+@pytest.mark.broker
+def test_a_full_disk_costs_log_lines_and_no_more(broker: DevBroker, unique: Callable[[str], str]) -> None:
+    """The worker writes no file; where its log and its report cannot be written, what it publishes is whole all the same."""
+    topics = Topics.create(broker.bootstrap, unique("full"), 2)
+    command = Command({**topics.settings, **SMALL, "retrain.steps": 60})
+    topics.send(seasonal(int(time.time() * 1000) - READINGS * HOUR_MS))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command.line("retrain", "--once"), stdout=full, stderr=full, env=environment(), check=False)
+    assert done.returncode == 1
+    assert in_force(topics) is not None
 
 
 def put_on_probation(topics: Topics, command: Command, before: str, directory: Path) -> str:

@@ -60,7 +60,9 @@ def test_versions_come_and_go_while_readings_arrive(broker: DevBroker, unique: C
         assert [line.split()[:2] for line in shown.splitlines() if line.startswith(first)] == [[first, "yes"]]
         recurd("models", "export", second, "--out", tmp_path / "copy.safetensors")
         assert (tmp_path / "copy.safetensors").read_bytes() == two.read_bytes()
-        assert 'recurd_models_refused_total{reason="absent"} 1.0' in daemon.ready("/metrics")[1]
+        shown = daemon.ready("/metrics")[1]
+        assert 'recurd_models_refused_total{reason="absent"} 1.0' in shown
+        assert "recurd_swap_seconds_count 3.0" in shown
         feeder.stop()
         topics.wait_committed()
         assert daemon.stop() == 0, life.tail()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,7 @@ class Pipeline:
 
     def __init__(self, at: int) -> None:
         self.next_offset = at
-        self.epochs = [SimpleNamespace(model_version="naive")]
+        self.epochs = [SimpleNamespace(model_version="naive", first_offset=-1)]
         self.seen: list[int] = []
         self.table: Any = type("Table", (), {"nbytes": 0, "__len__": lambda _: 0})()
 
@@ -156,3 +157,30 @@ def test_a_partition_restored_after_a_doubt_reads_from_where_it_stands() -> None
     seen: Any = restorer.made[-1].pipeline
     assert seen.seen[:6] == [0, 1, 2, 3, 4, 5]
     assert seen.seen == list(range(len(seen.seen)))
+
+
+def test_a_swap_takes_until_its_last_partition_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Partitions begin one a second; the metric has the time from the version's coming to the last one's beginning."""
+    restorer: Any = Restorer()
+    restorer.desired = Desired()
+    metrics = Metrics()
+    own = Ownership(load(None, {}, []), restorer, lambda: Topics(2, 10**6), metrics)
+    own.held = {number: replace(partition_at(0), number=number) for number in (0, 1)}
+    now_s = [100.0]
+    monkeypatch.setattr("daemon.ownership.time.monotonic", lambda: now_s[0])
+    begun = []
+    for now_s[0] in (100.0, 100.5, 101.0, 101.5):
+        own.swap()
+        begun.append(sum(partition.started is not None for partition in own.held.values()))
+    assert begun == [1, 1, 2, 2]
+    assert metrics.registry.get_sample_value("recurd_swap_seconds_count") == 1
+    assert metrics.registry.get_sample_value("recurd_swap_seconds_sum") == 1.5
+
+
+class Desired:
+    """Asks for another version than the pipelines have."""
+
+    version = "new"
+
+    def __call__(self, partition: int, offset: int) -> Any:
+        return SimpleNamespace(first_offset=offset, model_version=self.version)

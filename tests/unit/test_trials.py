@@ -63,6 +63,13 @@ def test_probation(tried: float, readings: int, passed: bool | None) -> None:
     assert verdict(standing(0.5, tried, readings // 10 * 10)) is passed
 
 
+def test_a_large_min_gain_lets_nothing_bad_pass() -> None:
+    """What is clearly worse fails at the end too, however much a candidate must gain to be promoted."""
+    ended = standing(0.5, 0.63, 400).verdict("probation", NEEDED, 0.9, INTERVAL)
+    assert ended is not None
+    assert not ended.passed
+
+
 def test_a_loss_by_chance_is_no_loss() -> None:
     """Worse on average through one part of forty alone: kept."""
     found = standing(0.5, 0.5, 390)
