@@ -202,7 +202,7 @@ class OutputSettings(Section):
 
 
 class HttpSettings(Section):
-    """The HTTP port: /metrics, /livez, /readyz."""
+    """The HTTP port: the live page, /metrics, /livez, /readyz."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(9464, ge=0, le=65535, description="port; 0: any free one")

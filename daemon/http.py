@@ -1,4 +1,4 @@
-"""What probes and Prometheus see: `/metrics`, `/livez`, `/readyz`. Read only; on threads of its own, which touch no state.
+"""What probes, Prometheus and people see: `/metrics`, `/livez`, `/readyz`, the page. Read only; on threads that touch no state.
 
 The loop updates a `Health`, this module reads it. A slow or hostile client costs one of a few threads for a few seconds.
 """
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -23,8 +23,22 @@ from daemon.errors import OperatorError
 #: A request has this long to arrive whole, and its answer to be taken.
 REQUEST_S = 5.0
 
+#: Between two messages to a viewer, and how long it is followed at most.
+EVENT_S, VIEW_S = 2.0, 600.0
+
 #: Requests answered at once; more are turned away.
 MOST_REQUESTS = 16
+
+#: Of them, those that may follow the page's events: probes always find a thread.
+MOST_VIEWERS = 6
+
+#: The page runs what it brought itself, and talks to where it came from.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 #: What a daemon must have to be ready; `draining` is fine until it drains.
 CHECKS = ("joined", "restored", "model", "kafka", "draining")
@@ -88,7 +102,19 @@ class Answer(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
-def answer(target: str, accept: str, registry: CollectorRegistry, health: Health) -> Answer:
+class Viewed(Protocol):
+    """The page, as the server knows it."""
+
+    def file(self, path: str) -> Answer | None:
+        """One of its files."""
+        ...
+
+    def event(self, query: str) -> bytes:
+        """What a viewer is told next."""
+        ...
+
+
+def answer(target: str, accept: str, registry: CollectorRegistry, health: Health, page: Viewed | None = None) -> Answer:
     """The answer to a GET of `target` (path and query)."""
     path, _, query = target.partition("?")
     if path == "/metrics":
@@ -98,7 +124,8 @@ def answer(target: str, accept: str, registry: CollectorRegistry, health: Health
         return _verdict(path, health.live(), query)
     if path == "/readyz":
         return _verdict(path, health.ready(), query)
-    return Answer(404, b"not found: /metrics, /livez, /readyz\n")
+    file = page.file(path) if page else None
+    return file or Answer(404, b"not found: /, /metrics, /livez, /readyz\n")
 
 
 def _verdict(path: str, checks: dict[str, tuple[bool, str]], query: str) -> Answer:
@@ -115,13 +142,22 @@ def _verdict(path: str, checks: dict[str, tuple[bool, str]], query: str) -> Answ
 class HttpServer:
     """Listens once made, answers once started."""
 
-    def __init__(self, settings: HttpSettings, registry: CollectorRegistry, health: Health, request_s: float = REQUEST_S) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        registry: CollectorRegistry,
+        health: Health,
+        request_s: float = REQUEST_S,
+        page: Viewed | None = None,
+    ) -> None:
         """Bind the address.
 
         Raises:
             OperatorError: The address cannot be had.
         """
-        handler = type("Bound", (_Request,), {"registry": registry, "health": health, "request_s": request_s})
+        self._stopping = threading.Event()
+        bound = {"registry": registry, "health": health, "request_s": request_s, "page": page, "stopping": self._stopping}
+        handler = type("Bound", (_Request,), {**bound, "viewers": threading.BoundedSemaphore(MOST_VIEWERS)})
         server_class = _Server6 if ":" in settings.host else _Server
         try:
             self._server = server_class((settings.host, settings.port), handler)
@@ -140,6 +176,7 @@ class HttpServer:
 
     def stop(self) -> None:
         """Stop answering and free the port."""
+        self._stopping.set()
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
@@ -198,6 +235,9 @@ class _Request(BaseHTTPRequestHandler):
     registry: CollectorRegistry
     health: Health
     request_s: float
+    page: Viewed | None
+    stopping: threading.Event
+    viewers: threading.BoundedSemaphore
     error_message_format = "%(code)d %(message)s\n"
     error_content_type = "text/plain; charset=utf-8"
 
@@ -213,17 +253,44 @@ class _Request(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path == "/events" and self.page is not None:
+            self._follow(self.page, query)
+            return
         self._send(self._answer(), with_body=True)
 
     def do_HEAD(self) -> None:
         self._send(self._answer(), with_body=False)
+
+    def _follow(self, page: Viewed, query: str) -> None:
+        """Server-sent events until the viewer is gone; the browser comes back by itself."""
+        if not self.viewers.acquire(blocking=False):
+            self._send(Answer(503, b"too many viewers\n"), with_body=True)
+            return
+        try:
+            self.connection.settimeout(self.request_s)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self._page_headers()
+            self.end_headers()
+            deadline_s = time.monotonic() + VIEW_S
+            while time.monotonic() < deadline_s:
+                self.wfile.write(page.event(query))
+                if self.stopping.wait(EVENT_S):
+                    return
+        finally:
+            self.viewers.release()
+
+    def _page_headers(self) -> None:
+        for name, value in PAGE_HEADERS.items():
+            self.send_header(name, value)
 
     def _refuse(self) -> None:
         self._send(Answer(405, b"read only: GET or HEAD\n"), with_body=True)
 
     def _answer(self) -> Answer:
         try:
-            return answer(self.path, self.headers.get("Accept", ""), self.registry, self.health)
+            return answer(self.path, self.headers.get("Accept", ""), self.registry, self.health, self.page)
         except Exception:  # a probe must get an answer, and a client no stack trace
             log.exception("request failed", path=self.path)
             return Answer(500, b"internal error: see the log\n")
@@ -233,6 +300,8 @@ class _Request(BaseHTTPRequestHandler):
         self.send_response(answered.status)
         self.send_header("Content-Type", answered.content_type)
         self.send_header("Content-Length", str(len(answered.body)))
+        if answered.content_type.startswith("text/") and not answered.content_type.startswith("text/plain"):
+            self._page_headers()
         if answered.status == 405:
             self.send_header("Allow", "GET, HEAD")
         self.end_headers()

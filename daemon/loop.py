@@ -22,6 +22,7 @@ from daemon.ownership import Ownership
 from daemon.pipeline import Outcome
 from daemon.records import Record
 from daemon.stall import StallGuard
+from daemon.viewing import Viewing
 from daemon.warmer import Warmer
 
 #: How long an idle turn waits for records.
@@ -57,8 +58,13 @@ class Loop:
         health: Health,
         stopping: threading.Event,
         owns_first: Callable[[bool], None] = lambda _owns: None,
+        viewing: Viewing | None = None,
     ) -> None:
-        """`owns_first` is told every turn whether partition 0 is held here: what runs once a group runs beside it."""
+        """`owns_first` is told every turn whether partition 0 is held here: what runs once a group runs beside it.
+
+        `viewing` is where viewers ask.
+        """
+        self._viewing = viewing or Viewing()
         self._owns_first = owns_first
         self._kafka = settings.kafka
         self._broker = broker
@@ -148,6 +154,7 @@ class Loop:
             touched.add(number)
             with self._dropping(touched):
                 self._committer.send(number, outcome, self._own.topics)
+            self._viewing.sent(number, outcome.forecasts)
             if self._committer.open_s() > self._kafka.transaction_timeout_ms / 1000 * OPEN_SHARE:
                 self._commit(touched, membership)
                 touched = set()
@@ -281,6 +288,7 @@ class Loop:
         lags = {number: self._lag(consumer, number, end) for number, end in ends.items() if end is not None}
         self._owns_first(0 in self._own.held)
         self._metrics.turn(self._own.held, self._own.waiting, lags)
+        self._viewing.turn(self._own.held)
         self._guard_against_stalls(consumer, lags)
 
     def _lag(self, consumer: Consumer, number: int, end: int) -> int:

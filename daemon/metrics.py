@@ -10,11 +10,12 @@ import platform
 import threading
 import time
 from collections import Counter as Tally
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -64,6 +65,8 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._last_timestamps_ms: dict[int, int] = {}  # of the last record read, by partition
         self._shown: set[int] = set()  # partitions with gauges
+        #: When a version came in force here, its name, and what it says of itself; newest last.
+        self.versions: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=50)
         self._declare_flow()
         self._declare_transactions()
         self._declare_group()
@@ -272,11 +275,13 @@ class Metrics:
         for name in health.ready():
             self.check_ok.labels(name).set_function(partial(_is_ok, health, name))
 
-    def model(self, version: str, kind: str, trained_until_ms: int | None = None) -> None:
-        """This model version is in force; its last reading of training, where it has one."""
+    def model(self, version: str, kind: str, facts: Mapping[str, Any] | None = None) -> None:
+        """This model version is in force; `facts` are those of its training, where it has any."""
+        facts = dict(facts or {})
+        self.versions.append((time.time(), version, facts))
         self.model_info.clear()
         self.model_info.labels(version, kind).set(1)
-        self.model_trained_until.set((trained_until_ms or 0) / 1000)
+        self.model_trained_until.set((facts.get("last_time_ms") or 0) / 1000)
 
     def turn(self, partitions: Mapping[int, Partition], waiting: Collection[int], lags: Mapping[int, int]) -> None:
         """A turn is over: partitions held, those that wait for their changelog, and how far each lags, in records."""

@@ -23,9 +23,11 @@ from daemon.loop import BACKOFF_S, Loop
 from daemon.metrics import Metrics
 from daemon.notify import Notifier
 from daemon.ownership import Ownership
+from daemon.page import Page
 from daemon.restore import Restorer
 from daemon.supervise import Supervisor
 from daemon.swap import InForce, Watcher
+from daemon.viewing import Viewing
 from daemon.watchdog import Watchdog
 from models import arithmetic
 from models.artifacts import ArtifactError
@@ -57,7 +59,8 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
     stopping = threading.Event()
     notifier = Notifier(health)
     signals.catch(stopping, notifier.stopping, _limit_the_stop)
-    server = HttpServer(settings.http, metrics.registry, health)
+    viewing = Viewing()
+    server = HttpServer(settings.http, metrics.registry, health, page=Page(metrics, health, viewing))
     watchdog = Watchdog(health, settings.watchdog.timeout_s)
     supervisor = Supervisor(worker, metrics)
     server.start()
@@ -66,7 +69,7 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
     if settings.retrain.supervised:
         supervisor.start()
     try:
-        return _serve(settings, metrics, health, stopping, supervisor)
+        return _serve(settings, metrics, health, stopping, supervisor, viewing)
     finally:
         notifier.stopping()
         supervisor.stop()
@@ -74,13 +77,17 @@ def run(settings: Settings, worker: Sequence[str] = ()) -> int:
         server.stop()
 
 
-def _serve(settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event, supervisor: Supervisor) -> int:
+def _serve(
+    settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event, supervisor: Supervisor, viewing: Viewing
+) -> int:
     metrics.state("starting")
     try:
         health.allow(SELF_CHECK_S)
         fingerprint = _self_check(settings)
         health.beat()
-        loop = _patiently(lambda: _make_loop(settings, fingerprint, metrics, health, stopping, supervisor), health, stopping)
+        loop = _patiently(
+            lambda: _make_loop(settings, fingerprint, metrics, health, stopping, supervisor, viewing), health, stopping
+        )
         if loop is not None:
             metrics.state("running")
             garbage.settle()
@@ -114,12 +121,13 @@ def _make_loop(
     health: Health,
     stopping: threading.Event,
     supervisor: Supervisor,
+    viewing: Viewing,
 ) -> Loop:
     broker = connect(settings)
     partitions = topics.ensured(settings, broker).partitions
     store = weights.ModelStore(settings, broker)
     version = weights.first_version(settings, broker, store)
-    metrics.model(version, settings.model.kind, store.trained_until_ms(version))
+    metrics.model(version, settings.model.kind, store.training(version))
     health.set("model", True, "")
     log.info("model in force", version=version, partitions=partitions)
     in_force = InForce(settings, fingerprint, version)
@@ -128,7 +136,7 @@ def _make_loop(
     restorer = Restorer(settings, broker, engine_for, in_force, metrics.stage)
     ownership = Ownership(settings, restorer, lambda: topics.ensured(settings, broker), metrics)
     committer = Committer(settings, broker, metrics)
-    loop = Loop(settings, broker, ownership, committer, metrics, health, stopping, supervisor.want)
+    loop = Loop(settings, broker, ownership, committer, metrics, health, stopping, supervisor.want, viewing)
     if settings.model.kind == "forecaster":
         Watcher(store, in_force, engine_for, metrics).start()  # last: what is above may be tried again
     else:

@@ -84,7 +84,7 @@ class Watcher:
             log.error("model refused", version=version, in_force=self._in_force.version, reason=str(error))
             return
         self._in_force.version = version
-        self._metrics.model(version, "forecaster", self._store.trained_until_ms(version))
+        self._metrics.model(version, "forecaster", self._store.training(version))
         log.info("model in force", version=version)
 
     def _check(self, version: str) -> None:

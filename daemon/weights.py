@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from config.settings import Settings
 from daemon import logs
@@ -83,10 +84,10 @@ class ModelStore:
             raise StateError(f"Topic {self._topic!r} says that {version} is in force, but does not hold it: publish it again.")
         return version
 
-    def trained_until_ms(self, version: str) -> int | None:
-        """Time of the last reading that a version was trained on; None where that is not known."""
+    def training(self, version: str) -> dict[str, Any]:
+        """What a version says of its training; empty where that is not known."""
         data = self.versions.get(version)
-        return artifacts.manifest(data).training.last_time_ms if data is not None else None
+        return artifacts.manifest(data).training.model_dump(mode="json") if data is not None else {}
 
     def close(self) -> None:
         """Close the reader; a next call would open one."""

@@ -47,6 +47,12 @@ def seeded_engines(*engines: EngineSettings) -> tuple[str, Engines]:
     return version, Engines({version: data}.get)
 
 
+def pipeline(engine: EngineSettings) -> Pipeline:
+    """An empty partition under fixed weights."""
+    version, engines = seeded_engines(engine)
+    return Pipeline(0, [epoch(engine, version=version)], engines)
+
+
 def record(offset: int, *readings: tuple[str, int, float | None], timestamp_ms: int | None = None) -> Record:
     """A record of one reading, or of an array of several: (stream, time, value)."""
     objects = [{"stream": stream, "time": time_ms, "value": value} for stream, time_ms, value in readings]

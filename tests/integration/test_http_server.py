@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from config.settings import HttpSettings
 from daemon.errors import OperatorError
-from daemon.http import MOST_REQUESTS, Health, HttpServer
+from daemon.http import MOST_REQUESTS, MOST_VIEWERS, Answer, Health, HttpServer
 
 REQUEST_S = 1.0
 
@@ -34,9 +34,19 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
+class Words:
+    """A page of one file, which says what it was asked."""
+
+    def file(self, path: str) -> Answer | None:
+        return Answer(200, b"<p>hello</p>", "text/html; charset=utf-8") if path == "/" else None
+
+    def event(self, query: str) -> bytes:
+        return b"data: " + query.encode() + b"\n\n"
+
+
 @pytest.fixture
 def port(registry: CollectorRegistry) -> Iterator[int]:
-    server = HttpServer(HttpSettings(port=0), registry, Health(30.0), request_s=REQUEST_S)
+    server = HttpServer(HttpSettings(port=0), registry, Health(30.0), request_s=REQUEST_S, page=Words())
     server.start()
     yield server.port
     server.stop()
@@ -121,3 +131,33 @@ def test_taken_port_is_a_sentence(port: int) -> None:
     """A port that another process has is the operator's to mend."""
     with pytest.raises(OperatorError, match=rf"http.port = {port} cannot be listened on .*set http.port to a free port"):
         HttpServer(HttpSettings(port=port), CollectorRegistry(), Health(30.0))
+
+
+def viewer(port: int) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port))
+    client.settimeout(10)
+    client.sendall(b"GET /events?search=pump HTTP/1.0\r\n\r\n")
+    return client
+
+
+def test_the_page_runs_only_what_it_brought(port: int) -> None:
+    """Its files come with a policy that lets in nothing from elsewhere; probes come without."""
+    status, body, headers = ask(port, "GET", "/")
+    assert (status, body) == (200, b"<p>hello</p>")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "Content-Security-Policy" not in ask(port, "GET", "/livez")[2]
+
+
+def test_viewers_are_followed_and_few(port: int) -> None:
+    """A viewer gets what it asked for, again and again; one too many is turned away, and probes are answered all the while."""
+    with ExitStack() as opened:
+        viewers = [opened.enter_context(viewer(port)) for _ in range(MOST_VIEWERS)]
+        for each in viewers:
+            received = b""
+            while b"data: search=pump\n\n" not in received:
+                received += each.recv(4096)
+            assert b"text/event-stream" in received
+        with viewer(port) as late:
+            assert b"503" in until_closed(late)
+        assert ask(port, "GET", "/livez")[0] == 200
+        assert viewers[0].recv(4096) == b"data: search=pump\n\n"

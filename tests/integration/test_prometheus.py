@@ -176,7 +176,7 @@ class Sick:
         metrics.registry.register(self._started)
         metrics.watch(self.health)
         metrics.nominal_coverage.set(0.8)
-        metrics.model("old", "forecaster", round((time.time() - 50 * DAY_S) * 1000))
+        metrics.model("old", "forecaster", {"last_time_ms": round((time.time() - 50 * DAY_S) * 1000)})
         metrics.last_commit_timestamp.set(past_s)
         metrics.checkpoint(0, 1, 100, 0.01)
         metrics.checkpoint_timestamp.labels("0").set(past_s)

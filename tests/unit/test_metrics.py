@@ -198,7 +198,7 @@ def test_one_model_in_force(metrics: Metrics) -> None:
     assert value(metrics, "recurd_model_info", version="a1b2", kind="forecaster") == 1
     assert value(metrics, "recurd_model_info", version="naive", kind="forecaster") is None
     assert value(metrics, "recurd_model_trained_until_timestamp_seconds") == 0
-    metrics.model("c3d4", "forecaster", 1_700_000_000_500)
+    metrics.model("c3d4", "forecaster", {"last_time_ms": 1_700_000_000_500})
     assert value(metrics, "recurd_model_trained_until_timestamp_seconds") == 1_700_000_000.5
 
 
