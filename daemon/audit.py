@@ -31,6 +31,8 @@ from daemon.record import read_log, read_whole
 from daemon.recording import Recording, RecordingError
 from daemon.records import Record
 from daemon.replay import Watch
+from daemon.report import write as write_report
+from daemon.scoring import Scorer
 from daemon.weights import CURRENT_KEY, read_file
 from models import arithmetic, artifacts
 from models.forecaster import NAIVE
@@ -174,7 +176,8 @@ def run(
     *,
     part: bool = False,
     most: int = 10,
-    watch: Watch | None = None,
+    report: Path | None = None,
+    season_s: float | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Audit, and say what was found.
@@ -184,7 +187,8 @@ def run(
         sources: Recordings to read instead of topics.
         part: The recording of the forecasts holds a part of them: what lies before or after it is not missed.
         most: Differences said in full; all are counted.
-        watch: Is told of every poll.
+        report: A page of HTML to write, of what was found.
+        season_s: Score the value of a season before too.
         say: Takes the lines of the result.
 
     Returns:
@@ -195,15 +199,20 @@ def run(
         BrokerError: The broker failed.
     """
     started_s = time.perf_counter()
+    scorer = Scorer(season_s) if report is not None or season_s is not None else None
     try:
         with ExitStack() as stack:
             audit = _opened(settings, sources, stack)
-            audit.part, audit.most, audit.watch = part, most, watch
+            audit.part, audit.most, audit.watch = part, most, None if scorer is None else scorer.watch
             audit.run()
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
-    for line in summary(audit, time.perf_counter() - started_s):
+    said = list(summary(audit, time.perf_counter() - started_s))
+    said[:0] = [] if scorer is None else scorer.lines()
+    for line in said:
         say(line)
+    if report is not None and scorer is not None:
+        write_report(report, f"Audit of {audit.topic}", said, scorer)
     return EXIT_FAILED if audit.found.kinds or audit.damage else 0
 
 

@@ -128,6 +128,8 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
             retrain_every_s=options.retrain_every,
             until=options.until,
             streams=options.streams,
+            report=options.report,
+            season_s=options.season,
             say=print,
         )
 
@@ -162,7 +164,9 @@ def _audit(settings: Settings, options: argparse.Namespace) -> int:
     garbage.settle()
     sources = audit.Sources(options.readings, options.forecasts, options.models, options.weights)
     with _weights_errors():
-        return audit.run(settings, sources, part=options.part, most=options.most, say=print)
+        return audit.run(
+            settings, sources, part=options.part, most=options.most, report=options.report, season_s=options.season, say=print
+        )
 
 
 def _state_list(settings: Settings, _options: argparse.Namespace) -> int:
@@ -359,6 +363,7 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument("--until", metavar="TIME", help="each partition ends before its first record of this time or later")
     replay.add_argument("--streams", action="append", default=[], metavar="PATTERN", help="such as pump-*; repeatable")
     replay.add_argument("--speed", type=_speed, metavar="N", help="send the records to a topic instead, N times as fast")
+    _add_report(replay)
     replay.add_argument("--topic", help="where --speed sends them; default: the input topic")
     replay.add_argument(
         "--ignore-epochs", action="store_true", help="use the settings, not the epochs that the recording carries"
@@ -387,7 +392,13 @@ def _add_audit(commands: _Commands[argparse.ArgumentParser]) -> None:
         audit.add_argument(f"--{name}", type=Path, metavar="RECORDING", help=f"{what}; default: the topic")
     audit.add_argument("--weights", type=Path, action="append", default=[], metavar="WEIGHTS", help="weights file; repeatable")
     audit.add_argument("--part", action="store_true", help="the recording of the forecasts begins late or ends early")
+    _add_report(audit)
     audit.add_argument("--most", type=_whole, default=10, metavar="N", help="differences shown in full (default 10)")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--report", type=Path, metavar="HTML", help="a page of fans, errors, calibration, anomalies")
+    parser.add_argument("--season", type=_duration_s, metavar="DURATION", help="score the value of a season before too: 1d")
 
 
 def _add_state(state: _Commands[argparse.ArgumentParser]) -> None:

@@ -23,6 +23,8 @@ from daemon.errors import EXIT_FAILED, OperatorError
 from daemon.pipeline import Outcome, Pipeline, ScoreKey, Scores
 from daemon.recording import Recording, RecordingError, is_csv, written
 from daemon.records import Message, Reading, Record
+from daemon.report import write as write_report
+from daemon.scoring import Scorer
 from daemon.train import Streams
 from daemon.weights import read_file
 from models import arithmetic, artifacts
@@ -86,7 +88,8 @@ def run(
     retrain_every_s: float | None = None,
     until: str | None = None,
     streams: Sequence[str] = (),
-    watch: Watch | None = None,
+    report: Path | None = None,
+    season_s: float | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Replay a file; write forecasts as JSON Lines, in log order within a partition, and say what was done.
@@ -102,7 +105,8 @@ def run(
         poll_records: Records processed together.
         until: Each partition ends before its first record with this RFC 3339 timestamp or a later one.
         streams: Patterns such as `pump-*`: records without any such stream are left out; none is all.
-        watch: Is told of every poll of a partition: its number, records, what became of them, its epochs.
+        report: A page of HTML to write, of what was found.
+        season_s: Score the value of a season before too; that and the report take longer than the replay itself.
         say: Takes the summary.
 
     Returns:
@@ -115,9 +119,18 @@ def run(
     try:
         known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
         selected = Selected(settings, data, as_recorded, until_ms(until), streams)
-        return _run(selected, known, out, with_source, poll_records, retrain_every_s, watch, say)
+        scorer = Scorer(season_s) if report is not None or season_s is not None else None
+        said: list[str] = []
+        watch = None if scorer is None else scorer.watch
+        code = _run(selected, known, out, with_source, poll_records, retrain_every_s, watch, said.append)
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
+    said += [] if scorer is None else scorer.lines()
+    for line in said:
+        say(line)
+    if report is not None and scorer is not None:
+        write_report(report, f"Replay of {data.name}", said, scorer)
+    return code
 
 
 class Selected:

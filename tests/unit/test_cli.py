@@ -111,7 +111,15 @@ def test_replay_options(put: Callable[..., None], tmp_path: Path) -> None:
     arguments, options = got[0]
     assert arguments == (Path("a.jsonl"), [Path("w1"), Path("w2")], Path("f"))
     assert options.pop("say") is print
-    assert options == {"as_recorded": True, "retrain_every_s": None, "with_source": True, "until": None, "streams": []}
+    assert options == {
+        "as_recorded": True,
+        "retrain_every_s": None,
+        "with_source": True,
+        "until": None,
+        "streams": [],
+        "report": None,
+        "season_s": None,
+    }
 
 
 def test_train_options(put: Callable[..., None]) -> None:
