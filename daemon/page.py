@@ -117,7 +117,7 @@ class Page:
 def stream_document(place: Place, view: RowView, forecasts: list[bytes], readings: int) -> dict[str, Any]:
     """A stream as the list shows it."""
     told: dict[str, Any] = {"partition": place[0], "stream": place[1], "count": int(view.row["count"]), "version": view.version}
-    told["time_ms"] = int(view.row["last_time_ms"])
+    told["time_ms"] = int(view.row["last_time_ms"]) if told["count"] else None  # after a reset there is none
     if "window" not in (view.row.dtype.names or ()):
         return told  # the chain engine keeps no readings
     channel = view.channels.index(view.targets[0])
@@ -166,7 +166,7 @@ def pending(view: RowView) -> dict[str, Any] | None:
     """The forecasts that a row keeps until they come due, one a rung of the ladder."""
     due = view.row["due_ms"]
     rungs = [rung for rung in np.argsort(due, kind="stable").tolist() if due[rung] > view.row["last_time_ms"]]
-    if not rungs:
+    if not rungs or not view.row["count"]:
         return None
     channel = view.channels.index(view.targets[0])
     values = float(view.row["anchor"][channel]) + view.row["pending"][0].astype(np.float64)  # (R, Q)

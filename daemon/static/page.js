@@ -142,7 +142,7 @@ function streamCard(stream) {
   const facts = stream.warming ? "warming" : stream.anomaly === null || stream.anomaly === undefined ? "" : "anomaly " + stream.anomaly.toFixed(1);
   const button = make("button", { "data-place": place, "aria-label": `${stream.stream}, newest ${number(newest)}` },
     make("span", { class: "name" }, make("span", { title: stream.stream }, stream.stream), make("b", {}, number(newest))), chart,
-    make("small", {}, `${span(last.time_ms - stream.time_ms)} ago · `), make("small", { class: strange ? "strange" : "" }, facts));
+    make("small", {}, stream.time_ms === null ? "reset · " : `${span(last.time_ms - stream.time_ms)} ago · `), make("small", { class: strange ? "strange" : "" }, facts));
   button.onclick = () => open(stream);
   return make("li", { class: chosen ? "chosen" : "" }, button);
 }

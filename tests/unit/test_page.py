@@ -182,3 +182,11 @@ def test_a_crowd_is_found_and_paged(crowd: dict[int, Any]) -> None:
         loop.end()
     assert max(loop.turns_s) < 0.010
     assert float(np.median(loop.turns_s)) < 0.0002
+
+
+def test_a_stream_that_was_reset_is_empty(run: Any) -> None:
+    """No time, no readings, nothing pending, until its next reading."""
+    pipeline, _ = run([1.0, 2.0, 3.0])
+    pipeline.table.forget("pump")
+    told = stream_document(PLACE, view(pipeline), [], 10)
+    assert (told["count"], told["time_ms"], told["times_ms"], told["values"], told["fan"]) == (0, None, [], [], None)

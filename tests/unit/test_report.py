@@ -16,13 +16,12 @@ from config.settings import Settings
 from daemon import replay
 from daemon.report import page
 from daemon.scoring import Scorer
-from tests import examples
+from tests import examples, rules
 from tests.unit.test_audit import SETTINGS as AUDITED
 from tests.unit.test_audit import audit, sources
 from tests.unit.test_scoring import VALUES, regular, scored
 
 SETTINGS = Settings.model_validate({"model": {"hidden": 8, "context": 16, "horizon": 4}})
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Tags(HTMLParser):
@@ -111,7 +110,6 @@ def test_anomaly_timeline_marks_versions() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: the page is not looked at (apt-get install chromium)")
 def test_page_in_a_real_browser(tmp_path: Path) -> None:
     """At a phone's width nothing is wider than the screen, and all curves are drawn in their colours."""
     data = plant(tmp_path / "plant.csv")
@@ -132,7 +130,13 @@ def test_page_in_a_real_browser(tmp_path: Path) -> None:
 
 def browser(folder: Path, *arguments: str) -> str:
     """What a headless Chromium says, with a profile of its own and no network."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=500,3000", "--no-first-run"]
+    command = [
+        rules.tool("chromium"),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=500,3000",
+        "--no-first-run",
+    ]
     command += [f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * 127.0.0.1:1", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
