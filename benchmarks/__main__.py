@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import latency, linear, machine, memory, replay, report, restore, stages, throughput
+from benchmarks import latency, linear, machine, memory, replay, report, restore, stages, swap, throughput
 from daemon import garbage
 
 
@@ -24,6 +24,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "throughput": Benchmark(throughput.run, 3),
     "latency": Benchmark(latency.run, 1),
+    "swap": Benchmark(swap.run, 1),
     "memory": Benchmark(memory.run, 1),
     "restore": Benchmark(restore.run, 1),
     "linear": Benchmark(linear.run, 3),

@@ -34,10 +34,10 @@ def run(scale: float) -> list[Measure]:
     with site() as here:
         here.start()
         before = here.look()
-        reader = _beside("reader", here, out=here.directory / "seen.npy", count=int((WARM_S + seconds) * READINGS_PER_S))
-        producer = _beside("producer", here, streams=STREAMS, rate=READINGS_PER_S, seconds=WARM_S + seconds)
-        behind = json.loads(_end(producer))
-        _end(reader)
+        reader = beside("reader", here, out=here.directory / "seen.npy", count=int((WARM_S + seconds) * READINGS_PER_S))
+        producer = beside("producer", here, streams=STREAMS, rate=READINGS_PER_S, seconds=WARM_S + seconds)
+        behind = json.loads(end(producer))
+        end(reader)
         return _measures(here.directory / "seen.npy", behind, before, here.look())
 
 
@@ -60,7 +60,7 @@ def _measures(seen: Path, behind: dict[str, float], before: Look, after: Look) -
     ]
 
 
-def _beside(name: str, here: Site, **options: Any) -> subprocess.Popen[str]:
+def beside(name: str, here: Site, **options: Any) -> subprocess.Popen[str]:
     """Start `benchmarks.producer` or `benchmarks.reader` and wait until it is connected."""
     topic = here.topics.name("forecasts" if name == "reader" else "readings")
     command = [sys.executable, "-m", f"benchmarks.{name}", "--bootstrap", here.topics.bootstrap, "--topic", topic]
@@ -72,7 +72,7 @@ def _beside(name: str, here: Site, **options: Any) -> subprocess.Popen[str]:
     return process
 
 
-def _end(process: subprocess.Popen[str]) -> str:
+def end(process: subprocess.Popen[str]) -> str:
     """Wait for the end; the rest of what it said."""
     try:
         said, _ = process.communicate(timeout=PATIENCE_S)

@@ -34,6 +34,9 @@ ScoreKey = tuple[tuple[str, ...], tuple[int, ...]]
 
 Stage = Callable[[str], AbstractContextManager[Any]]
 
+# `Message(...)` runs Python code for each forecast; this costs 0.2 us less.
+_new = tuple.__new__
+
 
 @dataclass
 class Outcome:
@@ -232,9 +235,10 @@ class Pipeline:
         streams = [batch.streams[i] for i in positions]
         engine = self.epoch.engine
         values = codec.encode(output, streams, time_ms, engine.targets, engine.model.levels, self.epoch.model_version)
+        partition, offsets, elements = self.partition, batch.offsets, batch.elements
         for i, stream, value in zip(positions, streams, values, strict=True):
-            source = codec.source_header(self.partition, batch.offsets[i], batch.elements[i])
-            messages[i] = Message(stream.encode(), value, (("source", source),))
+            source = codec.source_header(partition, offsets[i], elements[i])
+            messages[i] = _new(Message, (stream.encode(), value, (("source", source),)))
 
 
 def by_partition(records: Sequence[Record]) -> Iterator[tuple[int, list[Record]]]:
