@@ -1,6 +1,8 @@
 """Does this machine compute as architecture 3 assumes? The self-check, and the fingerprint of its arithmetic.
 
 Both run a fixed seeded network of the served shapes over fixed readings: nothing depends on the weights that will serve.
+`python -m models.arithmetic` does it at the defaults and prints the fingerprint. The first time on a machine it takes half a minute,
+since it compiles `models.kernels`; an installer may let it happen then, and not in a first start.
 """
 
 from __future__ import annotations
@@ -107,3 +109,7 @@ def _readings(engine: EngineSettings, step: int) -> Readings:
         values[numbers.random((TILE_ROWS, channels)) < 0.05] = np.nan
     time_ms = (1_700_000_000_000 + step * _STEP_MS + (stream % 7 == step) * 4000 * step).astype(np.int64)
     return Readings(values, time_ms, np.full(TILE_ROWS, step), np.zeros(TILE_ROWS, np.int64), np.full(TILE_ROWS, step == 0))
+
+
+if __name__ == "__main__":
+    print(check(EngineSettings()))
