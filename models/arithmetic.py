@@ -1,13 +1,14 @@
 """Does this machine compute as architecture 3 assumes? The self-check, and the fingerprint of its arithmetic.
 
 Both run a fixed seeded network of the served shapes over fixed readings: nothing depends on the weights that will serve.
-`python -m models.arithmetic` does it at the defaults and prints the fingerprint. The first time on a machine it takes half a minute,
-since it compiles `models.kernels`; an installer may let it happen then, and not in a first start.
+`python -m models.arithmetic` does it at the defaults and prints the fingerprint. The first time on a machine it takes half a
+minute, since it compiles `models.kernels`: an installer may let that happen then, and not in a first start.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import numpy as np
 import torch
@@ -112,4 +113,4 @@ def _readings(engine: EngineSettings, step: int) -> Readings:
 
 
 if __name__ == "__main__":
-    print(check(EngineSettings()))
+    sys.stdout.write(f"{check(EngineSettings())}\n")
