@@ -206,6 +206,21 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(9464, ge=0, le=65535, description="port; 0: any free one")
+    tls_certfile: Path | None = Field(None, description="certificate chain, PEM: HTTPS instead of HTTP")
+    tls_keyfile: Path | None = Field(None, description="its key, PEM")
+    username: str | None = Field(None, description="basic authentication, of all but the probes")
+    password: SecretStr | None = Field(None, description="its password; better by variable or password_file")
+    password_file: Path | None = Field(None, description="file with the password; `load` puts it in password")
+
+    @model_validator(mode="after")
+    def _access_is_whole(self) -> HttpSettings:
+        if bool(self.tls_certfile) != bool(self.tls_keyfile):
+            raise ValueError("http.tls_certfile and http.tls_keyfile go together: set both or neither")
+        if self.password and self.password_file:
+            raise ValueError("http.password and http.password_file are both set: remove one of them")
+        if bool(self.username) != bool(self.password or self.password_file):
+            raise ValueError("http.username and a password (http.password_file) go together: set both or neither")
+        return self
 
 
 class LogSettings(Section):
@@ -338,7 +353,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Sequence[str]
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
-    return _with_password(settings)
+    return _with_passwords(settings)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -350,21 +365,29 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The settings file {str(path)!r} is not TOML ({error}): mend that line.") from None
 
 
-def _with_password(settings: Settings) -> Settings:
-    """The settings with `sasl_password` read from `sasl_password_file`, where one is named; a final newline is not part of it."""
-    file = settings.kafka.sasl_password_file
-    if not file:
-        return settings
+def _with_passwords(settings: Settings) -> Settings:
+    """The settings with passwords read from their files, where one is named."""
+    changed: dict[str, Section] = {}
+    if settings.kafka.sasl_password_file:
+        password = _password("kafka.sasl_password_file", settings.kafka.sasl_password_file)
+        changed["kafka"] = settings.kafka.model_copy(update={"sasl_password": password})
+    if settings.http.password_file:
+        password = _password("http.password_file", settings.http.password_file)
+        changed["http"] = settings.http.model_copy(update={"password": password})
+    return settings.model_copy(update=changed)
+
+
+def _password(key: str, file: Path) -> SecretStr:
+    """What a file holds; a final newline is not part of it."""
     try:
         password = file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
-        raise SettingsError(f"kafka.sasl_password_file = {str(file)!r} cannot be read ({error.strerror}): check it.") from None
+        raise SettingsError(f"{key} = {str(file)!r} cannot be read ({error.strerror}): check it.") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"kafka.sasl_password_file = {str(file)!r} is not UTF-8: write the password as UTF-8 text.") from None
+        raise SettingsError(f"{key} = {str(file)!r} is not UTF-8: write the password as UTF-8 text.") from None
     if not password:
-        raise SettingsError(f"kafka.sasl_password_file = {str(file)!r} is empty: write the password into it.")
-    kafka = settings.kafka.model_copy(update={"sasl_password": SecretStr(password)})
-    return settings.model_copy(update={"kafka": kafka})
+        raise SettingsError(f"{key} = {str(file)!r} is empty: write the password into it.")
+    return SecretStr(password)
 
 
 def _from_environ(environ: Mapping[str, str]) -> list[tuple[str, str]]:

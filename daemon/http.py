@@ -5,8 +5,11 @@ The loop updates a `Health`, this module reads it. A slow or hostile client cost
 
 from __future__ import annotations
 
+import base64
+import hmac
 import io
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +42,10 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+#: Paths that need no password: what starts and stops processes has none, and they tell little.
+LIVENESS = ("/livez", "/healthz")
+PROBES = (*LIVENESS, "/readyz")
 
 #: What a daemon must have to be ready; `draining` is fine until it drains.
 CHECKS = ("joined", "restored", "model", "kafka", "draining")
@@ -120,7 +127,7 @@ def answer(target: str, accept: str, registry: CollectorRegistry, health: Health
     if path == "/metrics":
         encode, content_type = choose_encoder(accept)
         return Answer(200, encode(registry), content_type)
-    if path in ("/livez", "/healthz"):
+    if path in LIVENESS:
         return _verdict(path, health.live(), query)
     if path == "/readyz":
         return _verdict(path, health.ready(), query)
@@ -156,7 +163,15 @@ class HttpServer:
             OperatorError: The address cannot be had.
         """
         self._stopping = threading.Event()
-        bound = {"registry": registry, "health": health, "request_s": request_s, "page": page, "stopping": self._stopping}
+        context = _tls(settings)
+        bound = {
+            "authorization": _authorization(settings),
+            "registry": registry,
+            "health": health,
+            "request_s": request_s,
+            "page": page,
+            "stopping": self._stopping,
+        }
         handler = type("Bound", (_Request,), {**bound, "viewers": threading.BoundedSemaphore(MOST_VIEWERS)})
         server_class = _Server6 if ":" in settings.host else _Server
         try:
@@ -166,6 +181,8 @@ class HttpServer:
                 f"http.host = {settings.host!r}, http.port = {settings.port} cannot be listened on ({error.strerror}): "
                 "set http.port to a free port, or http.host to an address of this machine."
             ) from None
+        if context is not None:  # the handshake is the request's thread's, under its deadline
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(STOP_POLL_S,), name="http", daemon=True)
 
@@ -180,6 +197,29 @@ class HttpServer:
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
+
+
+def _tls(settings: HttpSettings) -> ssl.SSLContext | None:
+    """What HTTPS needs; None without a certificate."""
+    if settings.tls_certfile is None or settings.tls_keyfile is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certfile, settings.tls_keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        raise OperatorError(
+            f"http.tls_certfile = {str(settings.tls_certfile)!r} and its key cannot be used ({error.strerror or error}): "
+            "check both files."
+        ) from None
+    return context
+
+
+def _authorization(settings: HttpSettings) -> bytes:
+    """What the header Authorization must say; empty where nobody is asked."""
+    if settings.username is None or settings.password is None:
+        return b""
+    return b"Basic " + base64.b64encode(f"{settings.username}:{settings.password.get_secret_value()}".encode())
 
 
 class _Server(ThreadingHTTPServer):
@@ -232,6 +272,7 @@ class _Timed(io.RawIOBase):
 class _Request(BaseHTTPRequestHandler):
     """One request a connection: HTTP/1.0 keeps none open, so a deadline is all it takes against slow clients."""
 
+    authorization: bytes
     registry: CollectorRegistry
     health: Health
     request_s: float
@@ -252,7 +293,18 @@ class _Request(BaseHTTPRequestHandler):
             return self._refuse
         raise AttributeError(name)
 
+    def _allowed(self) -> bool:
+        """Whether the request may be answered; probes always are. Says no where it may not."""
+        given = self.headers.get("Authorization", "").encode("utf-8", "replace")
+        open_to_all = not self.authorization or self.path.partition("?")[0] in PROBES
+        if open_to_all or hmac.compare_digest(given, self.authorization):
+            return True
+        self._send(Answer(401, b"who are you?\n"), with_body=True)
+        return False
+
     def do_GET(self) -> None:
+        if not self._allowed():
+            return
         path, _, query = self.path.partition("?")
         if path == "/events" and self.page is not None:
             self._follow(self.page, query)
@@ -260,7 +312,8 @@ class _Request(BaseHTTPRequestHandler):
         self._send(self._answer(), with_body=True)
 
     def do_HEAD(self) -> None:
-        self._send(self._answer(), with_body=False)
+        if self._allowed():
+            self._send(self._answer(), with_body=False)
 
     def _follow(self, page: Viewed, query: str) -> None:
         """Server-sent events until the viewer is gone; the browser comes back by itself."""
@@ -302,6 +355,8 @@ class _Request(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answered.body)))
         if answered.content_type.startswith("text/") and not answered.content_type.startswith("text/plain"):
             self._page_headers()
+        if answered.status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="recurd", charset="UTF-8"')
         if answered.status == 405:
             self.send_header("Allow", "GET, HEAD")
         self.end_headers()

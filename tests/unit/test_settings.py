@@ -205,3 +205,25 @@ def test_engine_settings_leave_out_what_bytes_do_not_depend_on() -> None:
     assert load(None, {}, same).engine() == plain
     for changed in ("model.hidden=32", "input.max_gap_s=1", "output.emit_every=2", "state.max_streams_per_partition=5"):
         assert load(None, {}, [changed]).engine() != plain
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["http.tls_certfile=/c.pem"], "http.tls_certfile and http.tls_keyfile go together"),
+        (["http.username=viewer"], "http.username and a password (http.password_file) go together"),
+        (["http.password=x", "http.password_file=/p", "http.username=v"], "http.password and http.password_file are both set"),
+    ],
+)
+def test_access_to_the_port_is_whole(given: list[str], told: str) -> None:
+    """Half a certificate or half a login is a mistake, not an open port."""
+    assert told in sentence(*given)
+
+
+def test_both_passwords_come_from_files(tmp_path: Path) -> None:
+    """The port's password is read as Kafka's is, and neither is shown."""
+    (tmp_path / "web").write_text("secret\n")
+    settings = load(None, {}, ["http.username=viewer", f"http.password_file={tmp_path}/web"])
+    assert settings.http.password is not None
+    assert settings.http.password.get_secret_value() == "secret"
+    assert "secret" not in repr(settings)
