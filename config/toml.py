@@ -40,24 +40,24 @@ def _lines(section: Section, documented: bool) -> Iterator[str]:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
         if documented:
-            yield f"# {field.description}{_allowed(field)}\n"
+            yield f"# {field.description}{allowed(field)}\n"
         if isinstance(value, SecretStr):
             yield f"# {key} is set and not shown\n"
         elif value is not None:
-            yield f"{key} = {_text(value)}\n"
+            yield f"{key} = {as_toml(value)}\n"
         elif documented:
             yield f"# {key} =\n"
 
 
-def _text(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """A value as TOML. JSON's strings, numbers, booleans and arrays are TOML's; its control characters are escaped alike."""
     if isinstance(value, dict):
-        entries = ", ".join(f"{json.dumps(key)} = {_text(entry)}" for key, entry in value.items())
+        entries = ", ".join(f"{json.dumps(key)} = {as_toml(entry)}" for key, entry in value.items())
         return f"{{ {entries} }}" if entries else "{}"
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _allowed(field: FieldInfo) -> str:
+def allowed(field: FieldInfo) -> str:
     """The values a key takes, in brackets: words of a choice, or a range."""
     words = [
         json.dumps(word) for kind in alternatives(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)

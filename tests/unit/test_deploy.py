@@ -100,3 +100,11 @@ def test_the_dashboard_is_the_scripts() -> None:
     """recurd.json is what the script prints."""
     made = subprocess.run([sys.executable, rules.GRAFANA / "make_dashboard.py"], capture_output=True, check=True)
     assert json.loads(made.stdout) == json.loads((rules.GRAFANA / "recurd.json").read_text("utf-8"))
+
+
+def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
+    """Every link and anchor of the documentation leads somewhere, and every page is in the navigation."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "architecture" / "index.html").exists()

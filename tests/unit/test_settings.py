@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from config import toml
+from config import reference, toml
 from config.settings import Settings, SettingsError, known_keys, load
 
+ROOT = Path(__file__).parents[2]
 DEFAULT_TOML = Path(toml.__file__).with_name("default.toml")
 SASL = ["kafka.security_protocol=SASL_SSL", "kafka.sasl_mechanism=PLAIN", "kafka.sasl_username=ann"]
 
@@ -173,6 +174,11 @@ def test_every_key_has_a_meaning() -> None:
 def test_default_toml_is_up_to_date() -> None:
     """`default.toml` is what the models generate; mend it with `python -m config.toml > config/default.toml`."""
     assert DEFAULT_TOML.read_text("utf-8") == toml.defaults()
+
+
+def test_the_configuration_page_is_up_to_date() -> None:
+    """The page is what the models generate; mend it with `python -m config.reference > docs/configuration.md`."""
+    assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == reference.page()
 
 
 def test_default_toml_is_the_defaults() -> None:
