@@ -106,13 +106,15 @@ class Audit:
             self.audited += 1
 
     def _partition(self, number: int) -> None:
-        known = from_start(self.topic, list(self.epochs.get(number, ())), self.starts.get(number, 0))
+        every = list(self.epochs.get(number, ()))
+        known = from_start(self.topic, every, self.starts.get(number, 0))
         comparison = Comparison(
             self.topic,
             self._readable(self.forecasts.partition(number)),
             self.found,
             repeats=self.repeats,
-            open_start=self.part or self.forecast_starts.get(number, 0) > 0 or bool(known and known[0].first_offset),
+            since=known[0].first_offset if len(known) < len(every) else 0,
+            open_start=self.part or self.forecast_starts.get(number, 0) > 0,
             open_end=self.part,
             most=self.most,
         )
@@ -233,7 +235,7 @@ def summary(audit: Audit, seconds: float) -> Iterator[str]:
     if found.repeated:
         yield f"{found.repeated} forecasts were repeated, identically, as delivery at least once allows"
     if found.not_due:
-        yield f"{found.not_due} forecasts are not looked for: not committed yet, or outside of what is kept"
+        yield f"{found.not_due} forecasts are not compared: not committed yet, or outside of what is kept"
     yield f"{audit.records} records of {audit.audited} partitions in {seconds:.1f} s"
     compared = f"{found.equal + found.close} forecasts of {len(found.streams)} streams"
     how = f", {found.close} of them to {TOLERANCE:g} under other arithmetic" if found.close else ", byte for byte"

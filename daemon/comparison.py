@@ -54,7 +54,7 @@ class Found:
     equal: int = 0  # to the byte
     close: int = 0  # to the tolerance, under other arithmetic
     repeated: int = 0  # identical repetitions, which at-least-once allows
-    not_due: int = 0  # derived beyond what was committed, or before what is kept, and not sent
+    not_due: int = 0  # derived beyond what was committed, or outside of what is kept, and not sent; sent before that
     streams: set[tuple[int, bytes | None]] = field(default_factory=set)
     differences: list[Difference] = field(default_factory=list)  # the first ones of each partition
     kinds: Counter[str] = field(default_factory=Counter)
@@ -74,6 +74,7 @@ class Comparison:
         sent: The records of the forecasts topic in that partition.
         found: Where to count.
         repeats: Identical repetitions are allowed (at least once).
+        since: What was sent for readings before this offset is passed over: it cannot be derived.
         open_start: What is derived before the first record of `sent` is not missed.
         open_end: What is derived after the last one is not.
         most: Differences kept in full.
@@ -86,11 +87,13 @@ class Comparison:
         found: Found,
         *,
         repeats: bool = False,
+        since: int = 0,
         open_start: bool = False,
         open_end: bool = False,
         most: int = 10,
     ) -> None:
         self._topic, self._sent, self._found = topic, sent, found
+        self._since = since
         self._repeats, self._open_start, self._open_end, self._most = repeats, open_start, open_end, most
         self._next: tuple[Source, Record] | None = None
         self._last: Source | None = None  # sent and compared
@@ -127,7 +130,9 @@ class Comparison:
         self._next = None
         for record in self._sent:
             source = self._placed(record)
-            if source is not None:
+            if source is not None and source.offset < self._since:
+                self._found.not_due += 1
+            elif source is not None:
                 self._next = source, record
                 return
 

@@ -34,16 +34,22 @@ class Bound(NamedTuple):
     offset: int | None = None
     time_ms: int | None = None
 
+    def is_reached(self, record: Record) -> bool:
+        """Whether a record is at the bound or behind it; never, where there is none."""
+        if self.offset is not None:
+            return record.offset >= self.offset
+        return self.time_ms is not None and record.timestamp_ms >= self.time_ms
+
 
 class Span(NamedTuple):
-    """Which records are wanted: from `first` on, up to but without `last`."""
+    """Which records of a partition are wanted: from the first that reaches `first` on, before the first that reaches `last`."""
 
     first: Bound = Bound()
     last: Bound = Bound()
 
-    def wants(self, record: Record) -> bool:
-        """Whether a record lies in the span."""
-        return _reached(self.first, record, default=True) and not _reached(self.last, record, default=False)
+    def is_over(self, record: Record) -> bool:
+        """Whether a record is the end of its partition's part, with all that follow."""
+        return self.last.is_reached(record)
 
 
 EVERYTHING = Span()
@@ -99,7 +105,7 @@ def run(
     with closing(connect(settings).reader()) as reader:
         name = _named(reader, settings, topic)
         wanted = wanted_partitions(reader, name, partition)
-        ends = {number: reader.high_watermark(name, number) for number in wanted}
+        ends = {number: _end(reader, name, number, span.last) for number in wanted}
         if follow:
             signals.catch(stopping)
         with Spool(out, resume) as spool:
@@ -107,22 +113,30 @@ def run(
             starts = {number: max(start, spool.next_offsets.get(number, 0)) for number, start in starts.items()}
             log.info("recording", topic=name, resumed=spool.records, offsets=sum(max(ends[n] - starts[n], 0) for n in wanted))
             polls = follow_log(reader, name, starts, stopping) if follow else poll_log(reader, name, starts, ends)
-            take(spool, polls, span, limit)
+            try:
+                take(spool, polls, span, limit, len(wanted))
+            except BaseException:
+                log.warning("interrupted: the same command with --resume goes on", records=spool.records, part=str(spool.part))
+                raise
         carried = _epochs(reader, settings, wanted) if name == settings.topics.readings else []
     spool.finish(carried)
     say(f"{spool.records} records of {len(wanted)} partitions of {name} and {len(carried)} epochs in {out}")
     return 0
 
 
-def take(spool: Spool, polls: Iterable[Sequence[Record]], span: Span, limit: int | None) -> None:
-    """Write the records of the span until the limit is reached, or every partition of a poll is past the span's end."""
+def take(spool: Spool, polls: Iterable[Sequence[Record]], span: Span, limit: int | None, partitions: int) -> None:
+    """Write the records before the span's end until the limit is reached, or all partitions have reached the end."""
     said_s = time.monotonic()
+    over: set[int] = set()
     for poll in polls:
-        for record in filter(span.wants, poll):
-            if spool.records == limit:
+        for record in poll:
+            if spool.records == limit or len(over) == partitions:
                 return
-            spool.write(record)
-        if spool.records == limit:
+            if span.is_over(record):
+                over.add(record.partition)
+            if record.partition not in over:
+                spool.write(record)
+        if spool.records == limit or len(over) == partitions:
             return
         if time.monotonic() - said_s > PROGRESS_S:
             said_s = time.monotonic()
@@ -188,12 +202,6 @@ def wanted_partitions(reader: LogReader, topic: str, partition: int | None) -> l
     return [partition]
 
 
-def _reached(bound: Bound, record: Record, *, default: bool) -> bool:
-    if bound.offset is not None:
-        return record.offset >= bound.offset
-    return record.timestamp_ms >= bound.time_ms if bound.time_ms is not None else default
-
-
 def _named(reader: LogReader, settings: Settings, topic: str | None) -> str:
     """A topic by its own name, or by what it is to us where there is none of that name."""
     role = (topic or "").replace("-", "_")
@@ -209,6 +217,14 @@ def _start(reader: LogReader, topic: str, number: int, first: Bound) -> int:
     if first.offset is not None and first.offset < kept:
         log.warning("records before the log's start are gone", topic=topic, partition=number, first=first.offset, log_start=kept)
     return max(kept, first.offset or 0)
+
+
+def _end(reader: LogReader, topic: str, number: int, last: Bound) -> int:
+    """Where a partition's part ends, as far as it is there."""
+    end = reader.high_watermark(topic, number)
+    if last.time_ms is not None:
+        return min(end, reader.offset_at(topic, number, last.time_ms))
+    return min(end, last.offset) if last.offset is not None else end
 
 
 def _epochs(reader: LogReader, settings: Settings, wanted: Sequence[int]) -> list[Epoch]:

@@ -113,8 +113,8 @@ class Spool:
     def __init__(self, out: Path, resume: bool) -> None:
         self.next_offsets: dict[int, int] = {}  # behind the last record, by partition
         self.records = 0
-        self._out, self._part = out, out.with_name(f".part-{out.name}")
-        self._before = next((path for path in (self._part, out) if path.exists()), None) if resume else None
+        self._out, self.part = out, out.with_name(f".part-{out.name}")
+        self._before = next((path for path in (self.part, out) if path.exists()), None) if resume else None
 
     def __enter__(self) -> Spool:
         fresh = self._out.with_name(f".new-{self._out.name}")
@@ -124,7 +124,7 @@ class Spool:
             with suppress(RecordingError):  # a cut end: what is missing is read again
                 for record in Recording(self._before):
                     self.write(record)
-        os.replace(fresh, self._part)
+        os.replace(fresh, self.part)
         return self
 
     def __exit__(self, *failure: Any) -> None:
@@ -143,10 +143,10 @@ class Spool:
     def finish(self, epochs: Iterable[Epoch]) -> None:
         """Make the recording of the part file, after the block: the epochs, then the records."""
         head = b"".join(_EPOCH_START + epoch.to_bytes() + b"}\n" for epoch in epochs)
-        with _replacing(self._out) as raw, self._part.open("rb") as part:
+        with _replacing(self._out) as raw, self.part.open("rb") as part:
             raw.write(_compressor().compress(head) if head and self._out.suffix == ".zst" else head)
             shutil.copyfileobj(part, raw, _CHUNK_BYTES)
-        self._part.unlink()
+        self.part.unlink()
 
 
 def _line_of(record: Record) -> bytes:

@@ -672,12 +672,15 @@ def collect(topics: Topics) -> Found:
 
 
 def assert_exactly_once(topics: Topics, found: Found, seen: Sequence[Raw], directory: Path, weights: Sequence[Path] = ()) -> None:
-    """Ledger, digests, dead letters, the reader during the run, and one uninterrupted replay: all as it must be."""
+    """Ledger, digests, dead letters, the reader during the run, and one uninterrupted replay, an audit: all as it must be."""
     print(found)
     sound(checker.check_exactly_once(found.judgement, found.forecasts, found.dead_letters))
     sound(checker.check_dead_letter_bytes(found.readings, found.dead_letters))
     sound(checker.check_reader(seen, found.forecasts))
     sound(checker.check_replay(replay(topics, directory, weights), found.forecasts))
+    audited = Command(topics.settings)("audit").splitlines()[-1]
+    assert audited.startswith(f"{len(found.forecasts)} forecasts of "), audited
+    assert audited.endswith("are equal, byte for byte"), audited
 
 
 def sound(problems: Sequence[str]) -> None:

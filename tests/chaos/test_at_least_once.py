@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import checker
-from tests.harness import Daemon, Feeder, Topics, chaos_kills, chaos_seed, collect, running, sound
+from tests.harness import Command, Daemon, Feeder, Topics, chaos_kills, chaos_seed, collect, running, sound
 from tests.load import Load
 
 PARTITIONS = 2
@@ -54,3 +54,6 @@ def test_kill_9_loses_nothing_and_repeats_identically(topics: Callable[[str, int
     assert repeated > 0, "no kill fell between two checkpoints"
     sound(checker.check_at_least_once(found.judgement, found.forecasts, found.dead_letters))
     sound(checker.check_dead_letter_bytes(found.readings, found.dead_letters))
+    audited = Command({**place.settings, "kafka.delivery": "at_least_once"})("audit").splitlines()
+    assert f"{repeated} forecasts were repeated, identically, as delivery at least once allows" in audited
+    assert audited[-1].endswith("are equal, byte for byte")

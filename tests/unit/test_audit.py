@@ -114,7 +114,7 @@ def test_part_of_the_forecasts(tmp_path: Path) -> None:
     """A recording of a part is compared where it is; a gap inside is still found."""
     sent = served()
     code, said = audited(sources(tmp_path, [*sent[10:30], *sent[50:70]]), part=True)
-    assert (code, said[0]) == (0, "40 forecasts are not looked for: not committed yet, or outside of what is kept")
+    assert (code, said[0]) == (0, "40 forecasts are not compared: not committed yet, or outside of what is kept")
     assert audited(sources(tmp_path, [*sent[10:20], *sent[21:30], *sent[50:70]]), part=True)[0] == 1
 
 

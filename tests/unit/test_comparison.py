@@ -145,3 +145,13 @@ def test_field_of_a_byte(at: bytes, field: str) -> None:
     document = b'{"a":7,"b":{"c":[8,9]},"d":"[{,:\\"x","e":5}'
     json.loads(document)
     assert field_at(document, document.index(at)) == field
+
+
+def test_what_was_sent_before_a_cold_start_is_passed_over() -> None:
+    """It cannot be derived any more; from there on all is compared."""
+    found = Found()
+    comparison = Comparison("in", iter(SENT), found, since=3)
+    for message in DERIVED[3:]:
+        comparison.take(message, exact=True, due=True)
+    comparison.finish()
+    assert (found.equal, found.not_due, found.kinds) == (3, 3, {})

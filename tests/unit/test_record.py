@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,24 +54,28 @@ class LogInMemory:
         self._positions = {}
 
 
-def offsets(span: Span) -> list[int]:
-    return [record.offset for record in LOG if record.partition == 0 and span.wants(record)]
-
-
 @pytest.mark.parametrize(
-    ("span", "expected"),
-    [
-        (EVERYTHING, [0, 1, 2, 3, 4, 5]),
-        (Span(first=Bound(offset=4)), [4, 5]),
-        (Span(last=Bound(offset=2)), [0, 1]),
-        (Span(first=Bound(time_ms=3000)), [3, 4, 5]),
-        (Span(first=Bound(time_ms=1001), last=Bound(time_ms=4000)), [2, 3]),
-        (Span(first=Bound(offset=5), last=Bound(offset=5)), []),
-    ],
+    ("last", "expected"),
+    [(Bound(), [0, 1, 2, 3, 4, 5]), (Bound(offset=2), [0, 1]), (Bound(time_ms=4000), [0, 1, 2, 3]), (Bound(time_ms=0), [])],
 )
-def test_span_takes_its_start_and_not_its_end(span: Span, expected: list[int]) -> None:
-    """A span holds what is at its start and after, and nothing from its end on; by offset or by timestamp."""
-    assert offsets(span) == expected
+def test_a_part_ends_at_its_first_record_that_is_too_late(tmp_path: Path, last: Bound, expected: list[int]) -> None:
+    """By offset or timestamp; what follows with an earlier timestamp does not begin it again."""
+    late = Record("readings", 0, 6, 0, None, b"x")
+    recording = taken(tmp_path / "log.jsonl", span=Span(last=last), log=[*LOG, late])
+    found = [record.offset for record in recording if record.partition == 0]
+    assert found == expected + [6] * (len(expected) == 6)
+
+
+def test_a_part_that_has_ended_everywhere_is_not_read_on(tmp_path: Path) -> None:
+    """A recording that follows ends with its span."""
+
+    def polls() -> Iterator[list[Record]]:
+        yield LOG
+        raise AssertionError("read on")
+
+    with Spool(tmp_path / "log.jsonl", resume=False) as spool:
+        take(spool, polls(), Span(last=Bound(offset=3)), None, 2)
+    assert spool.records == 6
 
 
 @pytest.mark.parametrize(
@@ -120,9 +124,11 @@ def test_read_whole_starts_where_the_log_does() -> None:
     assert list(read_whole(reader, "absent")) == []
 
 
-def taken(path: Path, limit: int | None = None, span: Span = EVERYTHING, resume: bool = False) -> Recording:
+def taken(
+    path: Path, limit: int | None = None, span: Span = EVERYTHING, resume: bool = False, log: Sequence[Record] = LOG
+) -> Recording:
     with Spool(path, resume) as spool:
-        take(spool, [[one for one in LOG if one.offset >= spool.next_offsets.get(one.partition, 0)]], span, limit)
+        take(spool, [[one for one in log if one.offset >= spool.next_offsets.get(one.partition, 0)]], span, limit, 2)
     spool.finish([EPOCH])
     return Recording(path)
 
@@ -130,9 +136,9 @@ def taken(path: Path, limit: int | None = None, span: Span = EVERYTHING, resume:
 @pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.zst"])
 def test_recording_has_epochs_first_and_stops_at_the_limit(tmp_path: Path, name: str) -> None:
     """The recording holds the epochs and at most `limit` records of the span, and no part file stays."""
-    recording = taken(tmp_path / name, 3, Span(first=Bound(offset=1)))
+    recording = taken(tmp_path / name, 3)
     assert recording.epochs == {0: [EPOCH]}
-    assert list(recording) == LOG[2:5]
+    assert list(recording) == LOG[:3]
     assert list(taken(tmp_path / name)) == LOG
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -142,7 +148,7 @@ def test_recording_has_epochs_first_and_stops_at_the_limit(tmp_path: Path, name:
 def test_interrupted_recording_is_resumed(tmp_path: Path, name: str, cut: int) -> None:
     """What an interrupted command has read is not read again, but for a cut end; a finished recording grows."""
     with pytest.raises(KeyboardInterrupt), Spool(tmp_path / name, resume=False) as spool:  # noqa: PT012
-        take(spool, [LOG[:6]], EVERYTHING, None)
+        take(spool, [LOG[:6]], EVERYTHING, None, 2)
         raise KeyboardInterrupt
     part = tmp_path / f".part-{name}"
     assert not (tmp_path / name).exists()
