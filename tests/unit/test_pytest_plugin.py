@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import examples
-from tests.harness import environment
 from tests.unit.test_replay import RECORDS, SETTINGS, record
 
 TEST = """
@@ -23,28 +23,36 @@ def test_pump(recurd_replay):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(pytester: pytest.Pytester) -> Path:
     """A test of a user's, its recording and weights."""
-    record(tmp_path, RECORDS)
-    (tmp_path / "test_pump.py").write_text(TEST)
-    (tmp_path / "weights").write_bytes(examples.seeded_weights(SETTINGS.engine())[1])
-    return tmp_path
+    record(pytester.path, RECORDS)
+    (pytester.path / "test_pump.py").write_text(TEST)
+    (pytester.path / "weights").write_bytes(examples.seeded_weights(SETTINGS.engine())[1])
+    return pytester.path
 
 
-def run(folder: Path, *options: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), timeout=180)
-    return done.returncode, done.stdout
+Run = Callable[..., tuple[int, str]]
 
 
-def test_golden_files(folder: Path) -> None:
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """A pytest of its own in that folder; it finds the plugin as it finds every installed one."""
+
+    def ran(*options: str) -> tuple[int, str]:
+        done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options)
+        return done.ret, done.stdout.str()
+
+    return ran
+
+
+def test_golden_files(folder: Path, run: Run) -> None:
     """Absent it is asked for; written, it holds; a changed number and a missing forecast are named; it says how it compared."""
     golden = folder / "log.golden.jsonl"
-    code, said = run(folder)
+    code, said = run()
     assert (code, f"There is no golden file {golden}" in said, "--update-golden" in said) == (1, True, True)
 
-    assert run(folder, "--update-golden")[0] == 0
-    code, said = run(folder)
+    assert run("--update-golden")[0] == 0
+    code, said = run()
     assert code == 0
     assert "log.golden.jsonl: 80 forecasts equal, compared byte for byte" in said
 
@@ -53,7 +61,7 @@ def test_golden_files(folder: Path) -> None:
     number = kept[3][where : kept[3].index(",", where)]
     changed = kept[3][:where] + str(float(number) + 1) + kept[3][where + len(number) :]
     golden.write_text("\n".join([head, *kept[:3], changed, *kept[5:]]) + "\n")
-    code, said = run(folder)
+    code, said = run()
     assert code == 1
     assert "2 of 80 forecasts differ from log.golden.jsonl (compared byte for byte):" in said
     source = json.loads(kept[3])["source"].split(",")
@@ -61,24 +69,24 @@ def test_golden_files(folder: Path) -> None:
     assert f"targets.value.0.5[0]: golden {float(number) + 1!r}, now {float(number)!r}" in said
     assert "not in the golden file" in said
 
-    assert run(folder, "--update-golden")[0] == 0
+    assert run("--update-golden")[0] == 0
     assert golden.read_text().splitlines() == [head, *kept]
 
 
-def test_other_arithmetic_is_compared_to_a_tolerance(folder: Path) -> None:
+def test_other_arithmetic_is_compared_to_a_tolerance(folder: Path, run: Run) -> None:
     """A golden file of another machine is held to 1e-5 and the summary says so."""
-    assert run(folder, "--update-golden")[0] == 0
+    assert run("--update-golden")[0] == 0
     golden = folder / "log.golden.jsonl"
     head, *kept = golden.read_text().splitlines()
     where = kept[3].index('"0.5":[') + 7
     number = kept[3][where : kept[3].index(",", where)]
     near = kept[3][:where] + repr(float(number) * (1 + 4e-6)) + kept[3][where + len(number) :]
     golden.write_text("\n".join([head.replace('"fingerprints": ["', '"fingerprints": ["x'), *kept[:3], near, *kept[4:]]) + "\n")
-    code, said = run(folder)
+    code, said = run()
     assert code == 0, said
     assert "80 forecasts equal, compared to 1e-05: the arithmetic is" in said
     golden.write_text("\n".join([head, *kept[:3], near, *kept[4:]]) + "\n")
-    assert run(folder)[0] == 1
+    assert run()[0] == 1
 
 
 def test_a_run_without_the_fixture_stays_quick() -> None:

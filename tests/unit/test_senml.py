@@ -10,7 +10,9 @@ import pytest
 from config.settings import InputSettings
 from daemon.codec import Decoder
 from daemon.errors import BadRecord
+from daemon.pipeline import Pipeline
 from daemon.records import Reading, Record
+from tests import examples
 
 NOW_MS = 1_700_000_000_000
 DEVICE = "urn:dev:ow:10e2073a01080063"
@@ -134,3 +136,18 @@ def test_relative_time_needs_a_timestamp() -> None:
     with pytest.raises(BadRecord, match="relative time"):
         decode([{"n": "a", "v": 1, "t": -5}], timestamp_ms=-1)
     assert decode([{"n": "a", "v": 1, "t": 1 << 28}], timestamp_ms=-1)[0].time_ms == (1 << 28) * 1000
+
+
+def test_a_pack_goes_through_the_pipeline() -> None:
+    """Readings of one pack are elements of its record; a bad one in it makes the pack a dead letter."""
+    engine = examples.settings(hidden=8, context=16, horizon=2, format="senml")
+    pipeline = Pipeline(0, [examples.epoch(engine)], examples.seeded_engines(engine)[1])
+    pack = [{"bn": "room/", "bt": 1.7e9, "n": "t", "v": 20}, {"n": "label", "vs": "x"}, {"n": "rh", "v": 40}]
+    bad = [*pack, {"n": "x", "v": "no"}]
+    records = [Record("in", 0, i, NOW_MS, None, json.dumps(each).encode()) for i, each in enumerate((pack, bad))]
+    outcome = pipeline.process(records)
+    assert [(one.key, dict(one.headers)["source"]) for one in outcome.forecasts] == [
+        (b"room/t", b"0,0,0"),
+        (b"room/rh", b"0,0,1"),
+    ]
+    assert [(one.record.offset, one.element, one.reason) for one in outcome.dead_letters] == [(1, 3, "type")]
