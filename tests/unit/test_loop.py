@@ -184,3 +184,11 @@ class Desired:
 
     def __call__(self, partition: int, offset: int) -> Any:
         return SimpleNamespace(first_offset=offset, model_version=self.version)
+
+
+@pytest.mark.parametrize(("position", "lag"), [(7, 3), (9, 1), (10, 0), (None, 3), (5, 3)])
+def test_markers_behind_the_last_record_are_no_lag(position: int | None, lag: int) -> None:
+    """A producer's transaction ends with a marker that no poll brings: where the client has passed it, nothing waits."""
+    loop = make_loop(Restorer(), Committer(0), partition_at(7))
+    consumer: Any = SimpleNamespace(position=lambda _number: position)
+    assert loop._lag(consumer, 0, 10) == lag
