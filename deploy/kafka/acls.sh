@@ -31,5 +31,10 @@ acl recurd-retrain --topic recurd.models --operation Write --operation Read --op
 acl recurd-retrain --transactional-id recurd-retrain --operation Write --operation Describe
 acl recurd-retrain --transactional-id recurd-publish --operation Write --operation Describe
 
+# Whoever runs `recurd state reset` and `recurd dead-letters retry`; `recurd audit` and `recurd record` only read.
+# acl recurd-operator --topic readings --operation Write --operation Read
+# acl recurd-operator --topic recurd.dead-letters --operation Write --operation Read
+# acl recurd-operator --transactional-id recurd-retry --operation Write --operation Describe
+
 # To end transactions that a broker has lost (docs/guarantees.md): without it the daemon says so, and leaves it to the broker.
 # acl recurd --cluster --operation Alter
