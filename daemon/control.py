@@ -7,12 +7,15 @@ There is one: `__recurd.reset`, whose value is a stream id, forgets that stream 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from daemon.codec import RESERVED_PREFIX, check_id
 from daemon.errors import BadRecord
 from daemon.records import Record
 
 RESET_KEY = f"{RESERVED_PREFIX}.reset".encode()
+
+_key_of = itemgetter(Record._fields.index("key"))
 
 
 def is_control(record: Record) -> bool:
@@ -38,6 +41,9 @@ def stream_of(record: Record) -> str:
 
 def cut(records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], Record | None]]:
     """Records without control records, each with the control record that follows it; usually all and None."""
+    if RESET_KEY not in map(_key_of, records):  # in C: usually there is none
+        yield records, None
+        return
     first = 0
     for at, record in enumerate(records):
         if record.key == RESET_KEY:
