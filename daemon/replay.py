@@ -106,7 +106,8 @@ def run(
         until: Each partition ends before its first record with this RFC 3339 timestamp or a later one.
         streams: Patterns such as `pump-*`: records without any such stream are left out; none is all.
         report: A page of HTML to write, of what was found.
-        season_s: Score the value of a season before too; that and the report take longer than the replay itself.
+        season_s: Score the value of a season before too, in a report that of the weights where None; either takes longer
+            than the replay itself.
         say: Takes the summary.
 
     Returns:
@@ -119,7 +120,7 @@ def run(
     try:
         known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
         selected = Selected(settings, data, as_recorded, until_ms(until), streams)
-        scorer = Scorer(season_s) if report is not None or season_s is not None else None
+        scorer = Scorer(season_s or _season_s(known)) if report is not None or season_s is not None else None
         said: list[str] = []
         watch = None if scorer is None else scorer.watch
         code = _run(selected, known, out, with_source, poll_records, retrain_every_s, watch, said.append)
@@ -131,6 +132,12 @@ def run(
     if report is not None and scorer is not None:
         write_report(report, f"Replay of {data.name}", said, scorer)
     return code
+
+
+def _season_s(known: Mapping[str, bytes]) -> float | None:
+    """The longest season that weights name, seconds."""
+    periods_ms = [artifacts.manifest(data).period_ms for data in known.values()]
+    return max(periods_ms, default=0) / 1000 or None
 
 
 class Selected:

@@ -16,6 +16,8 @@ from config.settings import Settings
 from daemon import replay
 from daemon.report import page
 from daemon.scoring import Scorer
+from models import artifacts
+from models.arithmetic import seeded_network
 from tests import examples, rules
 from tests.unit.test_audit import SETTINGS as AUDITED
 from tests.unit.test_audit import audit, sources
@@ -74,6 +76,18 @@ def test_replay_writes_a_report(tmp_path: Path) -> None:
     assert not re.search(r"https?:|url\(|@import", text)
     assert 'name="viewport"' in text
     assert [line.split()[0] for line in said if line.split()[0] in ("1", "2", "4")] == ["1", "2", "4"]
+
+
+def test_the_season_of_the_weights_is_the_reports(tmp_path: Path) -> None:
+    """Where no season is given, that which the weights name is scored; naive has none."""
+    network = seeded_network(SETTINGS.engine())
+    network.period_ms = 600_000
+    (tmp_path / "weights").write_bytes(artifacts.dump(network, artifacts.Manifest.of(SETTINGS.engine())))
+    data, shown = plant(tmp_path / "plant.csv"), []
+    for weights in ([tmp_path / "weights"], []):
+        replay.run(SETTINGS, data, weights, tmp_path / "out", report=tmp_path / "r.html")
+        shown.append("one season before" in (tmp_path / "r.html").read_text())
+    assert shown == [True, False]
 
 
 def test_audit_writes_a_report(tmp_path: Path) -> None:
