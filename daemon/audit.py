@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -278,7 +278,7 @@ def _opened(settings: Settings, sources: Sources, stack: ExitStack) -> Audit:
     readings: Log = Recording(sources.readings) if sources.readings else topic("readings")
     epochs = _carried(sources.readings) if sources.readings else _epochs(settings, broker())
     return Audit(
-        topic=sources.readings.name if sources.readings else settings.topics.readings,
+        topic=_topic_of(sources.readings) if sources.readings else settings.topics.readings,
         readings=readings,
         forecasts=forecasts,
         epochs=epochs,
@@ -294,6 +294,14 @@ def weighed(epochs: Mapping[int, Sequence[Epoch]]) -> set[str]:
     """The versions among epochs that have weights."""
     every = [epoch for part in epochs.values() for epoch in part]
     return {epoch.model_version for epoch in every if epoch.engine.model.kind == "forecaster"} - {NAIVE}
+
+
+def _topic_of(recording: Path) -> str:
+    """The topic that a recording was made of, as its first record says; its own name where that says nothing."""
+    with suppress(RecordingError):  # it is met again
+        for record in Recording(recording):
+            return record.topic
+    return recording.name
 
 
 def _committed(settings: Settings, broker: Broker) -> dict[int, int]:

@@ -91,15 +91,15 @@ def flip(sent: list[Record]) -> list[Record]:
         (flip, "differs: forecasts[0]@90, stream s0, targets.value.0.5[0]: no JSON any more, ", "1 DIFFERENCES (1 differs); 79 "),
         (
             lambda sent: [*sent[:30], *sent[31:]],
-            "missing: readings.jsonl.zst[0]@30, stream s0: its forecast is missing: forecasts[0]@93 is already that of ",
+            "missing: readings[0]@30, stream s0: its forecast is missing: forecasts[0]@93 is already that of ",
             "1 DIFFERENCES (1 missing); 79 forecasts",
         ),
         (
             lambda sent: [*sent[:31], sent[30]._replace(offset=91), *sent[31:]],
-            "doubled: forecasts[0]@91, stream s0: the forecast of readings.jsonl.zst[0]@30 was sent before",
+            "doubled: forecasts[0]@91, stream s0: the forecast of readings[0]@30 was sent before",
             "1 DIFFERENCES (1 doubled); 80 forecasts",
         ),
-        (lambda sent: sent[:-1], "missing: readings.jsonl.zst[1]@39, stream s0: its forecast is missing: no", "1 DIFFERENCES"),
+        (lambda sent: sent[:-1], "missing: readings[1]@39, stream s0: its forecast is missing: no", "1 DIFFERENCES"),
     ],
 )  # fmt: skip
 def test_one_wrong_forecast_is_found_and_named(tmp_path: Path, edit: Edit, first: str, verdict: str) -> None:
