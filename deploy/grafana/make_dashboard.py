@@ -134,6 +134,7 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "version refused, {{reason}}": rate("recurd_models_refused_total", "reason"),
                 "worker ended": rate("recurd_worker_ends_total"),
+                "cycle, {{outcome}}": rate("recurd_retrain_cycles_total", "outcome"),
             },
         ),
     ],

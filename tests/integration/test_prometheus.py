@@ -198,6 +198,7 @@ class Sick:
         metrics.partition_stalls.inc()
         metrics.rebalances.labels("assigned").inc()
         metrics.worker_ends.inc()
+        metrics.worker.take("trial", kind="probation", passed=False)
         metrics.models_refused.labels("corrupt").inc()
         table = type("Table", (), {"__len__": lambda _self: 5, "nbytes": 100})()
         held = SimpleNamespace(serving=True, pipeline=SimpleNamespace(table=table))
