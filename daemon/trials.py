@@ -20,7 +20,8 @@ from models.judging import BLOCKS, Errors
 #: readings on, where the difference is no chance.
 CLEARLY_WORSE = 1.2
 EARLY = 0.25
-#: How much further from the outermost interval's probability its coverage may be than the incumbent's.
+#: By how much more its coverage may fall short of the outermost interval than the incumbent's. Covering too much is no
+#: fault: calibration, which the rows keep across a swap, is still that of a wider forecast.
 COVERAGE = 0.05
 #: A trial takes so many horizons of every stream at least: less would judge the first leads alone.
 HORIZONS = 2
@@ -104,12 +105,13 @@ class Standing:
         limit = min(min_gain, clearly) if over else clearly
         if self.readings >= EARLY * needed and worse >= limit and bound > 0:
             return Verdict(False, f"the version before is {worse:.1%} better over {self.readings} live readings")
-        return Verdict(True, f"{-worse:+.1%} against the version before over {self.readings} live readings") if over else None
+        better, _ = judging.gain(tried, against)
+        return Verdict(True, f"{better:+.1%} better than the version before over {self.readings} live readings") if over else None
 
     def _shadow(self, against: Errors, tried: Errors, min_gain: float, interval: float) -> Verdict:
         refusal = judging.refusal(tried, against, min_gain)
-        apart, own = (abs(coverage - interval) for coverage in self.coverage())
-        if not refusal and own > apart + COVERAGE:
+        short, own_short = (max(interval - coverage, 0.0) for coverage in self.coverage())
+        if not refusal and own_short > short + COVERAGE:
             refusal = f"its interval covers {self.coverage()[1]:.1%}, the incumbent's {self.coverage()[0]:.1%}"
         return Verdict(not refusal, refusal or f"better over {self.readings} live readings")
 

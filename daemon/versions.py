@@ -16,6 +16,7 @@ from daemon.brokers import connect
 from daemon.brokers.port import Broker
 from daemon.codec import format_time
 from daemon.errors import OperatorError
+from daemon.trials import Trial
 from daemon.weights import ModelStore
 from models import artifacts
 from models.forecaster import NAIVE
@@ -24,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def list_versions(settings: Settings, say: Say) -> int:
-    """Say a line for every version: whether it is in force, bytes, last reading trained on, scores, parent."""
+    """Say a line for every version: whether it is in force, bytes, last reading trained on, scores, parent; then the trials."""
     with _store(settings) as (_, store):
         say(f"{'version':<16} {'in force':<8} {'bytes':>10} {'trained until':<24} {'pinball':>8} {'parent':<16}")
         for version, data in sorted(store.versions.items()):
@@ -36,6 +37,11 @@ def list_versions(settings: Settings, say: Say) -> int:
             say(f"{version:<16} {mark:<8} {len(data):>10} {until:<24} {shown:>8} {training.parent or '-':<16}")
         if store.current in (None, NAIVE):
             say(f"in force: {NAIVE}")
+        trial = Trial.from_bytes(store.trial)
+        if trial:
+            say(f"on trial: {trial.version} ({trial.kind}), beside {trial.against}")
+        for version in sorted(store.blocked):
+            say(f"blocked: {version}, which failed its trial")
     return 0
 
 

@@ -22,7 +22,7 @@ from daemon.brokers.dev import DevBroker
 from daemon.weights import ModelStore
 from models import artifacts
 from tests import examples
-from tests.harness import Command, Daemon, Topics, environment, running, wait_until
+from tests.harness import Command, Daemon, Event, Life, Topics, environment, running, wait_until
 
 HOUR_MS = 3_600_000
 STREAMS, READINGS = 4, 500
@@ -102,6 +102,7 @@ def test_a_version_that_is_clearly_worse_live_is_rolled_back(
     topics.send(records[: 440 * STREAMS])
     good = command("retrain", "--once").split("; ")[1].split()[0]
     bad = put_on_probation(topics, command, good, tmp_path)
+    assert f"on trial: {bad} (probation), beside {good}\n" in command("models", "list")
     kept = {"retrain.supervised": "true", "retrain.min_gain": 0.9, "kafka.instance_id": "a"}  # its cycles promote nothing
     daemon = Daemon(topics, tmp_path, "a", {**given, **kept})
     with running(daemon):
@@ -114,9 +115,43 @@ def test_a_version_that_is_clearly_worse_live_is_rolled_back(
         assert ended["error_tried"] > 1.2 * ended["error_against"]
         wait_until(lambda: [e.fields["model_version"] for e in life.named("epoch started")][-2:] == [good, good], "the way back")
         assert json.loads(command("models", "show", good))["in_force"] is True
+        listed = command("models", "list")
+        assert f"blocked: {bad}, which failed its trial\n" in listed
+        assert "on trial" not in listed
         shown = daemon.ready("/metrics")[1]
         assert 'recurd_trials_total{kind="probation",outcome="failed"} 1.0' in shown
         assert daemon.stop() == 0, life.tail()
+
+
+@pytest.mark.broker
+def test_a_candidate_in_shadow_is_promoted_and_passes_probation(
+    broker: DevBroker, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    """It serves nothing until it has been better on the live topic, and is kept after that; both by the worker alone."""
+    topics = Topics.create(broker.bootstrap, unique("shadow"), 2)
+    given = {**SMALL, "retrain.steps": 100, "input.max_gap_s": 604800, "kafka.instance_id": "a", "retrain.supervised": "true"}
+    trials = {"retrain.shadow_readings": 100, "retrain.probation_readings": 100}
+    daemon = Daemon(topics, tmp_path, "a", {**given, **trials})
+    records = seasonal(int(time.time() * 1000) - READINGS * HOUR_MS)
+    topics.send(records[: 380 * STREAMS])
+    with running(daemon):
+        life = daemon.start()
+        on_trial = lambda: [e for e in life.named("cycle") if e.fields["outcome"] == "shadow"]  # noqa: E731
+        wait_until(on_trial, "a candidate on trial")
+        assert {e.fields["model_version"] for e in life.named("epoch started")} <= {"naive"}
+        topics.send(records[380 * STREAMS : 440 * STREAMS])
+        shadow = life.wait_for("trial passed").fields
+        assert (shadow["kind"], shadow["against"]) == ("shadow", "naive")
+        assert shadow["error_tried"] < shadow["error_against"]
+        wait_until(lambda: len(served(life, shadow["version"])) == 2, "the swap of both partitions")
+        topics.send(records[440 * STREAMS :])
+        probation = life.wait_for("trial passed", count=2).fields
+        assert (probation["kind"], probation["version"]) == ("probation", shadow["version"])
+        assert daemon.stop() == 0, life.tail()
+
+
+def served(life: Life, version: str) -> list[Event]:
+    return [event for event in life.named("epoch started") if event.fields["model_version"] == version]
 
 
 @pytest.mark.broker
