@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from config.settings import Settings
 from daemon import garbage, logs, signals, topics, weights
-from daemon.brokers import connect
+from daemon.brokers import connect, in_the_clear
 from daemon.commit import Committer
 from daemon.engines import Engines
 from daemon.errors import EXIT_NO_RESTART, EXIT_RESTART, FatalBrokerError, Fenced, OperatorError, Stalled, Unreachable
@@ -81,6 +81,10 @@ def _serve(
     settings: Settings, metrics: Metrics, health: Health, stopping: threading.Event, supervisor: Supervisor, viewing: Viewing
 ) -> int:
     metrics.state("starting")
+    if exposed := in_the_clear(settings.kafka):
+        log.warning(
+            "Kafka is reached without TLS", hosts=",".join(exposed), remedy='kafka.security_protocol = "SASL_SSL" or "SSL"'
+        )
     try:
         health.allow(SELF_CHECK_S)
         fingerprint = _self_check(settings)

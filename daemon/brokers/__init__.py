@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from config.settings import KafkaSettings, Settings
@@ -56,3 +57,18 @@ def security(kafka: KafkaSettings) -> dict[str, Any]:
         "ssl_keyfile": kafka.ssl_keyfile,
     }
     return {name: value if name.startswith("sasl") else str(value) for name, value in named.items() if value is not None}
+
+
+def in_the_clear(kafka: KafkaSettings) -> list[str]:
+    """Hosts of the settings that are other machines and are reached without TLS."""
+    if kafka.security_protocol in ("SSL", "SASL_SSL"):
+        return []
+    hosts = [server.strip().rpartition(":")[0].strip("[]") for server in kafka.bootstrap_servers.split(",")]
+    return [host for host in hosts if not _is_loopback(host)]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -57,3 +57,19 @@ def test_names_reach_the_client() -> None:
     )
     told = brokers.options(settings)
     assert [told[name] for name in ("bootstrap_servers", "group_id", "instance_id", "topic")] == ["a:1,b:2", "g", "i", "plant"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "protocol", "exposed"),
+    [
+        ("127.0.0.1:1,localhost:2,[::1]:3", "PLAINTEXT", []),
+        ("127.0.0.1:1,kafka-2:2", "PLAINTEXT", ["kafka-2"]),
+        ("10.0.0.7:1", "SASL_PLAINTEXT", ["10.0.0.7"]),
+        ("kafka-1:1,10.0.0.7:1", "SSL", []),
+    ],
+)
+def test_what_is_in_the_clear_is_known(servers: str, protocol: str, exposed: list[str]) -> None:
+    """Other machines reached without TLS are named; this machine, and whatever is encrypted, is not."""
+    more = {"sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "p"} if protocol.startswith("SASL") else {}
+    settings = kafka(bootstrap_servers=servers, security_protocol=protocol, **more)
+    assert brokers.in_the_clear(settings.kafka) == exposed
