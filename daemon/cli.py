@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from config import toml
-from config.settings import Settings, SettingsError, load
+from config.settings import Settings, SettingsError, load, parse_time_ms
 from daemon import logs
 from daemon.errors import EXIT_FAILED, EXIT_NO_RESTART, EXIT_RESTART, EXIT_USAGE, REASONS, OperatorError, RecurdError
 
@@ -126,6 +126,7 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
             as_recorded=not options.ignore_epochs,
             with_source=options.with_source,
             retrain_every_s=options.retrain_every,
+            retrain_from_ms=options.retrain_from,
             until=options.until,
             streams=options.streams,
             report=options.report,
@@ -371,6 +372,7 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--retrain-every", type=_duration_s, metavar="DURATION", help="retrain as the worker would, such as 7d (event time)"
     )
+    replay.add_argument("--retrain-from", type=_time_ms, metavar="TIME", help="and not before this time")
     replay.add_argument("--with-source", action="store_true", help="write each forecast with its record's partition and offset")
 
 
@@ -456,6 +458,14 @@ def _duration_s(text: str) -> float:
     if unit is None or not text[:-1].isdecimal() or not int(text[:-1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it such as 12h or 7d")
     return float(int(text[:-1]) * unit)
+
+
+def _time_ms(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 time."""
+    try:
+        return parse_time_ms(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write it such as 2026-11-24T10:00:00Z") from None
 
 
 def _whole(text: str) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from config.settings import Settings, SettingsError, parse_time_ms
 from daemon import fingerprints, logs, pipeline, retrain, selection
@@ -86,6 +86,7 @@ def run(
     with_source: bool = False,
     poll_records: int = 5000,
     retrain_every_s: float | None = None,
+    retrain_from_ms: int | None = None,
     until: str | None = None,
     streams: Sequence[str] = (),
     report: Path | None = None,
@@ -100,6 +101,7 @@ def run(
         weights: Weights files. Epochs choose among them by version; without epochs at most one, `naive` without any.
         out: Where forecasts go; compressed where the name ends in `.zst`.
         retrain_every_s: Run a cycle of `recurd retrain` on what was read so far whenever so much event time has passed.
+        retrain_from_ms: The event time of the first cycle; `retrain_every_s` after the first reading where None.
         as_recorded: Use the recording's epochs where it carries some.
         with_source: Write `{"source":"<partition>,<offset>,<index>","forecast":<value>}` instead of the bare value.
         poll_records: Records processed together.
@@ -123,7 +125,8 @@ def run(
         scorer = Scorer(season_s or _season_s(known)) if report is not None or season_s is not None else None
         said: list[str] = []
         watch = None if scorer is None else scorer.watch
-        code = _run(selected, known, out, with_source, poll_records, retrain_every_s, watch, said.append)
+        every = None if retrain_every_s is None else Every(retrain_every_s, retrain_from_ms)
+        code = _run(selected, known, out, with_source, poll_records, every, watch, said.append)
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
     said += [] if scorer is None else scorer.lines()
@@ -187,17 +190,17 @@ def _run(
     out: Path,
     with_source: bool,
     poll_records: int,
-    retrain_every_s: float | None,
+    every: Every | None,
     watch: Watch | None,
     say: Callable[[str], None],
 ) -> int:
     settings, epochs = selected.settings, selected.epochs
-    if retrain_every_s is not None and epochs:
+    if every is not None and epochs:
         raise OperatorError("This recording carries epochs, which say what was in force when: add --ignore-epochs to retrain.")
     choose = _Recorded(epochs, known) if epochs else _Own(settings, known)
     polls: Iterable[list[Record]] = _polls(selected.records(), poll_records)
-    if isinstance(choose, _Own) and retrain_every_s is not None:
-        polls = Retraining(settings, choose, known, retrain_every_s).cut(polls)
+    if isinstance(choose, _Own) and every is not None:
+        polls = Retraining(settings, choose, known, every).cut(polls)
     report = Report()
     line = _with_source if with_source else _bare
     with written(out) as file:
@@ -288,16 +291,23 @@ class _Own:
         return [Epoch(record.partition, record.offset, self.version, self._engine, ENGINE_VERSION, self._fingerprint)]
 
 
+class Every(NamedTuple):
+    """When cycles run, in event time: the first one so long after the first reading where no time is given."""
+
+    seconds: float
+    from_ms: int | None = None
+
+
 class Retraining:
     """Cycles of `recurd retrain` in event time: at the first record, in the order of the file, that is so much later."""
 
-    def __init__(self, settings: Settings, in_force: _Own, known: dict[str, bytes], every_s: float) -> None:
+    def __init__(self, settings: Settings, in_force: _Own, known: dict[str, bytes], every: Every) -> None:
         self._settings = settings
         self._in_force = in_force
         self._known = known
-        self._every_ms = int(every_s * 1000)
+        self._every_ms = int(every.seconds * 1000)
         self._streams = Streams(Decoder(settings.input), len(settings.engine().channels))
-        self._next_ms: int | None = None
+        self._next_ms = every.from_ms
 
     def cut(self, polls: Iterable[list[Record]]) -> Iterator[list[Record]]:
         """The same records, cut where a cycle ran; what it puts in force holds from the next record on."""

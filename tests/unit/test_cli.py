@@ -114,6 +114,7 @@ def test_replay_options(put: Callable[..., None], tmp_path: Path) -> None:
     assert options == {
         "as_recorded": True,
         "retrain_every_s": None,
+        "retrain_from_ms": None,
         "with_source": True,
         "until": None,
         "streams": [],

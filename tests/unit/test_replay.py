@@ -210,3 +210,14 @@ def test_retraining_on_the_way_does_not_depend_on_the_polls(tmp_path: Path) -> N
     assert versions[0] == "naive"
     assert versions[168] != "naive"
     assert versions[:168] == ["naive"] * 168
+
+
+def test_retraining_begins_when_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With a time of the first cycle there is none before it, and the period counts from there."""
+    settings = load(None, {}, ["model.hidden=8", "model.horizon=4", "model.context=16"])
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join(["time,a", *(f"{1_700_000_000 + 3600 * i},1.5" for i in range(400))]))
+    first_ms = 1000 * (1_700_000_000 + 3600 * 200)
+    with caplog.at_level("INFO"):
+        replay.run(settings, data, [], tmp_path / "f", retrain_every_s=100 * 3600, retrain_from_ms=first_ms)
+    assert [message for message in caplog.messages if message == "cycle"] == ["cycle", "cycle"]
