@@ -171,12 +171,15 @@ def test_workers_that_are_killed_at_any_moment_leave_a_sound_version(
             worker.kill()
             worker.wait()
         in_force(topics)
-    last = subprocess.Popen(command.line("retrain"), stderr=subprocess.DEVNULL, env=environment())
+    last = subprocess.Popen(command.line("retrain"), stderr=subprocess.PIPE, text=True, env=environment())
+    assert last.stderr is not None
     try:
+        assert "http listening" in last.stderr.readline()  # from here on a signal asks it to end
         wait_until(lambda: in_force(topics), "weights", every_s=1)
     finally:
         last.terminate()
-        assert last.wait(30) == 0
+        last.communicate(timeout=120)
+    assert last.returncode == 0
 
 
 def in_force(topics: Topics) -> str | None:
