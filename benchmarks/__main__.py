@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import latency, linear, machine, memory, replay, report, restore, stages, swap, throughput
+from benchmarks import latency, linear, machine, memory, replay, report, restore, retraining, stages, swap, throughput
 from daemon import garbage
 
 
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "throughput": Benchmark(throughput.run, 3),
     "latency": Benchmark(latency.run, 1),
     "swap": Benchmark(swap.run, 1),
+    "retraining": Benchmark(retraining.run, 1),
     "memory": Benchmark(memory.run, 1),
     "restore": Benchmark(restore.run, 1),
     "linear": Benchmark(linear.run, 3),

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.readings import PARTITIONS
 from benchmarks.report import Measure
 from benchmarks.site import PATIENCE_S, Look, Site, site
+from benchmarks.throughput import Beside, alone
 from tests import harness
 
 STREAMS = 20_000
@@ -28,10 +29,10 @@ WARM_S = 40
 CHECKPOINTS = 6 * PARTITIONS
 
 
-def run(scale: float) -> list[Measure]:
+def run(scale: float, runs_beside: Beside = alone) -> list[Measure]:
     """70 s of load at scale 1; a smaller scale shortens it."""
     seconds = max(SECONDS * scale, 4.0)
-    with site() as here:
+    with site() as here, runs_beside(here):
         here.start()
         before = here.look()
         reader = beside("reader", here, out=here.directory / "seen.npy", count=int((WARM_S + seconds) * READINGS_PER_S))

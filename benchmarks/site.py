@@ -81,14 +81,14 @@ class Site:
             looks.append(self.look())
         return looks
 
-    def publish(self, messages: Iterable[tuple[int, bytes]]) -> int:
-        """Send (partition, value) pairs and wait for every acknowledgement; how many."""
+    def publish(self, messages: Iterable[tuple[int, bytes]], topic: str | None = None) -> int:
+        """Send (partition, value) pairs to the input topic, or another, and wait for every acknowledgement; how many."""
         producer = KafkaProducer(
             bootstrap_servers=self.topics.bootstrap, linger_ms=20, batch_size=256 << 10, metrics_enabled=False
         )
         count = 0
         for partition, value in messages:
-            producer.send(self.topics.readings, value, partition=partition)
+            producer.send(topic or self.topics.readings, value, partition=partition)
             count += 1
         producer.flush(timeout=PATIENCE_S)
         producer.close()

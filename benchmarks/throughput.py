@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 from benchmarks.readings import backlog
 from benchmarks.report import Measure
 from benchmarks.site import Look, Site, site
@@ -13,9 +16,18 @@ TURNS = 20
 WARM = 0.1
 
 
-def run(scale: float) -> list[Measure]:
+#: What runs beside the daemon: made on its site, before it starts.
+Beside = Callable[[Site], AbstractContextManager[None]]
+
+
+def alone(_site: Site) -> AbstractContextManager[None]:
+    """Nothing runs beside it."""
+    return nullcontext()
+
+
+def run(scale: float, beside: Beside = alone) -> list[Measure]:
     """A backlog of 20 readings of each of 20,000 streams."""
-    with site() as here:
+    with site() as here, beside(here):
         count = here.publish(backlog(range(max(int(STREAMS * scale), 64)), range(TURNS)))
         here.start()
         looks = here.wait_for(lambda look: look.forecasts >= count, f"{count} forecasts")

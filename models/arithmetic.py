@@ -43,7 +43,7 @@ def check(engine: EngineSettings) -> str:
     for shift in _SHIFTS:
         _compare(reference, _run(forecaster, shift, SMALL_TILE_ROWS), f"moved by {shift} rows, in tiles of {SMALL_TILE_ROWS}")
     rebuilt = _rebuilt(forecaster, 0)
-    for shift in _SHIFTS[1:]:
+    for shift in _SHIFTS[1:3]:  # 1 and 5 places on in a tile of 16
         _compare(rebuilt, _rebuilt(forecaster, shift), f"rebuilt from their windows and moved by {shift} rows")
     return hashlib.sha256(b"".join([*reference, *rebuilt])).hexdigest()[:16]
 
