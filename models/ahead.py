@@ -14,8 +14,8 @@ import numpy as np
 from models.engine import Rebuilds
 from models.table import StateTable
 
-#: Rows of a table that are rebuilt ahead at most, the most recently seen: about 35 MiB at the defaults.
-MOST_ROWS = 65_536
+#: Bytes that are kept for one table at most; the most recently seen rows are rebuilt ahead, the others when they step.
+MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -34,52 +34,64 @@ class Stale:
 
 
 class Ahead:
-    """What one engine made ahead of one table's rows, as they are when it takes over."""
+    """What one engine makes ahead of one table's rows; holds nothing until the first `next`."""
 
     def __init__(self, table: StateTable, engine: Rebuilds) -> None:
         self.engine = engine
         self._table = table
-        self._unchecked = table.slots.by_use()[-MOST_ROWS:][::-1]  # the longest unseen last
+        self._left: list[int] | None = None  # slots to rebuild, the longest unseen last; None before the first look
         self._kept = 0
-        self._ready = np.zeros(len(table), bool)  # by slot
-        self._rows = np.empty(len(table), [("applied_offset", "<i8"), ("applied_index", "<i8"), *self._fields()])
+        self._place = np.zeros(0, np.int32)  # by slot, where in `_rows`; -1 is nowhere
+        self._rows = np.zeros(0, self._dtype())
 
-    def _fields(self) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
-        dtypes = {name: self._table.dtype[name] for name in self.engine.rebuilt_fields}
-        return [(name, dtype.base, dtype.shape) for name, dtype in dtypes.items()]
+    def _dtype(self) -> np.dtype[Any]:
+        kept = {name: self._table.dtype[name] for name in ("applied_offset", "applied_index", *self.engine.rebuilt_fields)}
+        return np.dtype([(name, dtype.base, dtype.shape) for name, dtype in kept.items()])
 
     def next(self, count: int) -> Stale | None:
-        """Copies of rows among the next `count` that are of another version, the longest unseen first; None at the end."""
-        while self._unchecked:
-            slots = np.array(self._unchecked[-count:][::-1], np.int64)
-            del self._unchecked[-count:]
+        """Copies of up to `count` rows of another version, the longest unseen first; None when there are no more."""
+        if self._left is None:
+            self._begin()
+        while self._left:
+            slots = np.array(self._left[-count:][::-1], np.int64)
+            del self._left[-count:]
             rows = self._table.gather(slots)
-            stale = self.engine.stale(rows)
+            stale = self.engine.stale(rows)  # as yet
             if stale.any():
                 return Stale(self, slots[stale], rows[stale])
         return None
 
+    def _begin(self) -> None:
+        """Look which rows are stale, once."""
+        stale = self.engine.stale(self._table.rows(0, len(self._table)))
+        slots = [slot for slot in self._table.slots.by_use() if stale[slot]] if stale.any() else []
+        self._left = slots[-(MOST_BYTES // self._dtype().itemsize) :][::-1]
+        self._rows = np.empty(len(self._left), self._dtype())
+        self._place = np.full(len(self._table) if slots else 0, -1, np.int32)
+        self._place[self._left] = np.arange(len(self._left))
+        self._ready = np.zeros(len(self._left), bool)  # by place
+
     def keep(self, slots: np.ndarray, rebuilt: np.ndarray) -> None:
         """Keep what was made of the rows of these slots."""
+        places = self._place[slots]
         for name in self._rows.dtype.names or ():
-            self._rows[name][slots] = rebuilt[name]
-        self._ready[slots] = True
+            self._rows[name][places] = rebuilt[name]
+        self._ready[places] = True
         self._kept += len(slots)
 
     def use(self, slots: np.ndarray, rows: np.ndarray) -> None:
         """Put what is kept into copies of the rows of these slots (B,), where each is as it was."""
         if not self._kept:
             return
-        known = np.flatnonzero(slots < len(self._ready))
-        ready = known[self._ready[slots[known]]]
-        if not len(ready):
-            return
-        kept = self._rows[slots[ready]]
-        same = np.ones(len(ready), bool)
+        known = np.flatnonzero(slots < len(self._place))
+        known = known[self._place[slots[known]] >= 0]
+        ready = known[self._ready[self._place[slots[known]]]]
+        places = self._place[slots[ready]]
+        kept = self._rows[places]
+        same = self.engine.stale(rows[ready])
         for name in ("applied_offset", "applied_index"):
             same &= kept[name] == rows[name][ready]
-        same &= self.engine.stale(rows[ready])
         for name in self.engine.rebuilt_fields:
             rows[name][ready[same]] = kept[name][same]
-        self._ready[slots[ready]] = False
+        self._ready[places] = False
         self._kept -= len(ready)

@@ -10,6 +10,8 @@ B rows, C channels, T targets, W window, R rungs, Q levels, K leads, F features.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -123,9 +125,19 @@ def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observ
         *(np.empty((count, targets, rungs)) for _ in range(3)),
     )
     into = kernels.Observed(*seen)
-    columns = Columns.of(rows)
-    kernels.observe(shape.constants, columns, readings.values, readings.time_ms, readings.offset, readings.element, into)
+    with _columns(rows) as columns:
+        kernels.observe(shape.constants, columns, readings.values, readings.time_ms, readings.offset, readings.element, into)
     return seen
+
+
+@contextmanager
+def _columns(rows: np.ndarray) -> Iterator[Columns]:
+    """Columns of the rows, to be changed. One row's columns would be contiguous, another type that is compiled for anew: it is
+    lent a neighbour, whom the kernels do not look at."""
+    lent = np.repeat(rows, 2) if len(rows) == 1 else rows
+    yield Columns.of(lent)
+    if lent is not rows:
+        rows[:] = lent[:1]
 
 
 def _start(rows: np.ndarray, readings: Readings) -> None:
@@ -153,7 +165,8 @@ def forecast(shape: FeatureShape, rows: np.ndarray, raw: np.ndarray, seen: Obser
         float64 (B, T, K, Q), non-decreasing along Q.
     """
     quantiles = np.empty(raw.shape)
-    kernels.forecast(shape.constants, Columns.of(rows), raw, seen.newest, seen.spread, quantiles)
+    with _columns(rows) as columns:
+        kernels.forecast(shape.constants, columns, raw, seen.newest, seen.spread, quantiles)
     return quantiles
 
 
@@ -166,5 +179,6 @@ def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, 
     """
     length = shape.engine.model.context
     features, valid = np.zeros((length, len(rows), shape.features), np.float32), np.empty((length, len(rows)), bool)
-    kernels.window_features(shape.constants, Columns.of(rows), features, valid)
+    with _columns(rows) as columns:
+        kernels.window_features(shape.constants, columns, features, valid)
     return features, valid

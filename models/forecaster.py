@@ -78,6 +78,7 @@ class Forecaster:
 
         A function of each row and the weights alone: it does not matter who does it, nor when, as long as the row stays as it is.
         """
+        torch.set_num_threads(1)  # the number is each thread's own
         full = rows["count"] >= self.engine.model.context  # another path may round otherwise: chosen by row, never by tile
         for numbers, young in ((np.flatnonzero(full), False), (np.flatnonzero(~full), True)):
             for first in range(0, len(numbers), SMALL_TILE_ROWS):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.compiled import compiled
+from models.compiled import compiled, part
 
 #: What a gap of one sampling interval is in `gap_units`.
 GAP_UNIT = 64
@@ -158,19 +158,19 @@ def observe(
             _window(rows, i, c, season[t], reading[c], seen.windows[i, t])
 
 
-@compiled
+@part
 def _spread(rows: Columns, i: int, c: int) -> float:
     """The unit of scaled numbers, in sensor units: never zero."""
     floor = max(abs(rows.level[i, c]) * 1e-9, 1e-12)
     return max(rows.spread[i, c] * SPREAD_PER_DEVIATION, floor)
 
 
-@compiled
+@part
 def _clip(value: float, limit: float) -> float:
     return min(max(value, -limit), limit)
 
 
-@compiled
+@part
 def _move_interval(rows: Columns, i: int, gap_ms: int, gaps: np.ndarray) -> None:
     """The interval is the median (the lower one of two) of the last gaps, 0 before there is one."""
     if rows.count[i] == 0:
@@ -190,7 +190,7 @@ def _move_interval(rows: Columns, i: int, gap_ms: int, gaps: np.ndarray) -> None
     rows.interval_ms[i] = gaps[len(gaps) - known + (known - 1) // 2]
 
 
-@compiled
+@part
 def _score(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms: int, seen: Observed) -> None:
     """Score the pending forecasts that this reading answers, calibrate by them, and free their rungs and the expired ones."""
     worst = -1.0  # of the targets' anomaly scores
@@ -213,7 +213,7 @@ def _score(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms:
     seen.anomaly_score[i] = worst if worst >= 0 else math.nan
 
 
-@compiled
+@part
 def _score_rung(shape: Constants, rows: Columns, i: int, t: int, r: int, value: float, seen: Observed) -> float:
     """Errors of one pending forecast in spreads, into `seen` and the running ones; the miss of its median, in sensor units."""
     c = shape.targets[t]
@@ -230,13 +230,13 @@ def _score_rung(shape: Constants, rows: Columns, i: int, t: int, r: int, value: 
     return miss
 
 
-@compiled
+@part
 def _running(before: float, error: float) -> float:
     """A running error, moved towards the newest one; the first one is taken as it is."""
     return error if before == 0 else before + ERROR_RATE * (error - before)
 
 
-@compiled
+@part
 def _anomaly(shape: Constants, rows: Columns, i: int, t: int, miss: float) -> float:
     """-log10 of a reading's tail probability, were the tails beyond the outermost quantiles exponential."""
     least = 1e-9 * _spread(rows, i, shape.targets[t])
@@ -247,7 +247,7 @@ def _anomaly(shape: Constants, rows: Columns, i: int, t: int, miss: float) -> fl
     return min(score, MOST_ANOMALOUS)
 
 
-@compiled
+@part
 def _calibrate(shape: Constants, rows: Columns, i: int, t: int, r: int, value: float) -> None:
     """Move the quantile tracker of a rung that was scored; the median is left to the network."""
     reading = value - rows.anchor[i, shape.targets[t]]
@@ -260,7 +260,7 @@ def _calibrate(shape: Constants, rows: Columns, i: int, t: int, r: int, value: f
         rows.calibration[i, t, r, q] = _clip(np.float64(rows.calibration[i, t, r, q]) + step * push, _CALIBRATION_LIMIT)
 
 
-@compiled
+@part
 def _fill(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms: int, reading: np.ndarray) -> None:
     """The reading, and for what is missing the median forecast for this time where there is one, else the last value."""
     for c in range(len(values)):
@@ -274,7 +274,7 @@ def _fill(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms: 
                 reading[c] = rows.anchor[i, c] + rows.pending[i, t, 0, shape.median]
 
 
-@compiled
+@part
 def _move_scale(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray) -> None:
     """Running mean and mean absolute deviation; the first readings weigh 1/n, so that a new stream settles fast."""
     if rows.count[i] == 0:
@@ -287,7 +287,7 @@ def _move_scale(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray) 
             rows.level[i, c] += rate * away
 
 
-@compiled
+@part
 def _move_anchor(shape: Constants, rows: Columns, i: int, reading: np.ndarray) -> None:
     """Take a channel's differences from the reading itself where it lies far from the anchor (float32 has 24 bits)."""
     for c in range(len(reading)):
@@ -306,7 +306,7 @@ def _move_anchor(shape: Constants, rows: Columns, i: int, reading: np.ndarray) -
         rows.anchor[i, c] = reading[c]
 
 
-@compiled
+@part
 def _move_season(shape: Constants, rows: Columns, i: int, values: np.ndarray, reading: np.ndarray, time_ms: int) -> None:
     """Let each target's profile learn the reading; one of another season begins anew, from the row's own window."""
     if shape.period_ms == 0:
@@ -322,7 +322,7 @@ def _move_season(shape: Constants, rows: Columns, i: int, values: np.ndarray, re
             _learn_phase(shape, rows, i, t, reading[c], time_ms)
 
 
-@compiled
+@part
 def _learn_window(shape: Constants, rows: Columns, i: int) -> None:
     """Run a new profile over the readings of the window, before the newest reading is in it."""
     length = rows.window.shape[2]
@@ -338,13 +338,13 @@ def _learn_window(shape: Constants, rows: Columns, i: int) -> None:
                 _learn_phase(shape, rows, i, t, rows.window[i, c, j] + rows.anchor[i, c], time_ms)
 
 
-@compiled
+@part
 def _gap_ms(rows: Columns, i: int, j: int) -> int:
     """The time from reading j - 1 of the window to reading j, from the stored gap."""
     return np.int64(rows.gap_units[i, j]) * rows.interval_ms[i] // GAP_UNIT
 
 
-@compiled
+@part
 def _oldest_ms(rows: Columns, i: int, first: int) -> int:
     """The time of reading `first` of the window, counted back from the last one by the stored gaps."""
     time_ms = rows.last_time_ms[i]
@@ -353,7 +353,7 @@ def _oldest_ms(rows: Columns, i: int, first: int) -> int:
     return time_ms
 
 
-@compiled
+@part
 def _learn_phase(shape: Constants, rows: Columns, i: int, t: int, value: float, time_ms: int) -> None:
     """Move the phases that a reading stands for towards its difference to the level."""
     interval_ms, phases = rows.interval_ms[i], rows.profile.shape[2]
@@ -372,13 +372,13 @@ def _learn_phase(shape: Constants, rows: Columns, i: int, t: int, value: float, 
         rows.profile[i, t, k % phases] = usual + rate * (away - usual)
 
 
-@compiled
+@part
 def _phase(period_ms: int, time_ms: int, phases: int) -> int:
     """The nearest of the season's phases."""
     return (time_ms % period_ms * phases + period_ms // 2) // period_ms % phases
 
 
-@compiled
+@part
 def _season_ahead(shape: Constants, rows: Columns, i: int, time_ms: int, season: np.ndarray) -> None:
     """How far the profile at each lead lies from the profile now, in spreads, clipped, into float32 (T, K).
 
@@ -400,7 +400,7 @@ def _season_ahead(shape: Constants, rows: Columns, i: int, time_ms: int, season:
             season[t, k] = _clip(moved / spread, WINDOW_CLIP)
 
 
-@compiled
+@part
 def _shift_window(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray, gap_ms: int) -> None:
     """Age the window by one and put the reading in at its newest end."""
     last = rows.window.shape[2] - 1
@@ -417,7 +417,7 @@ def _shift_window(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray
         rows.missing[i, c, last] = np.uint8(math.isnan(values[c]))
 
 
-@compiled
+@part
 def _features(
     shape: Constants,
     rows: Columns,
@@ -455,7 +455,7 @@ def _features(
         features[at + 3 + half] = _WEEK[hour, half]
 
 
-@compiled
+@part
 def _window(rows: Columns, i: int, c: int, season: np.ndarray, newest: float, window: np.ndarray) -> None:
     """What the highway sees of a target, into float32 (D,): W differences to the newest reading, K of the season, the place."""
     length, horizon = rows.window.shape[2], len(season)
@@ -475,7 +475,7 @@ def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid
     length, channels = rows.window.shape[2], rows.window.shape[1]
     reading, previous = np.empty(channels), np.empty(channels)
     season = np.empty((len(shape.targets), len(shape.below)), np.float32)
-    for i in range(len(rows.count)):
+    for i in range(valid.shape[1]):
         time_ms = _oldest_ms(rows, i, 0)
         for j in range(length):
             if j > 0:
@@ -509,7 +509,7 @@ def forecast(
         _schedule(shape, rows, i, raw, newest, spread, quantiles)
 
 
-@compiled
+@part
 def trusted(model_error: float, naive_error: float) -> float:
     """How much of the network's move from the last value is served at a rung.
 
@@ -523,14 +523,14 @@ def trusted(model_error: float, naive_error: float) -> float:
     return share
 
 
-@compiled
+@part
 def _between(shape: Constants, by_rung: np.ndarray, k: int) -> float:
     """A number of each rung, float32 (R,), at the lead k + 1: linear in the lead."""
     low = by_rung[shape.below[k]]
     return low + shape.weight[k] * (by_rung[shape.above[k]] - low)
 
 
-@compiled
+@part
 def _insert(ordered: np.ndarray, count: int, number: float) -> None:
     """Put a number among the first `count` sorted ones."""
     at = count
@@ -540,7 +540,7 @@ def _insert(ordered: np.ndarray, count: int, number: float) -> None:
     ordered[at] = number
 
 
-@compiled
+@part
 def _schedule(
     shape: Constants, rows: Columns, i: int, raw: np.ndarray, newest: np.ndarray, spread: np.ndarray, quantiles: np.ndarray
 ) -> None:

@@ -280,8 +280,12 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # the 
                 raise kafka_errors.CorruptRecordError(f"the checksum of {tp}'s batch at offset {batch.base_offset} is wrong")
             if batch.magic < 2:
                 for old in batch:
-                    yield Record(tp.topic, tp.partition, old.offset, old.timestamp, old.key, old.value)
+                    if self.check_crcs and not old.validate_crc():
+                        raise kafka_errors.CorruptRecordError(f"the checksum of {tp}'s record at offset {old.offset} is wrong")
                     self.next_fetch_offset = old.offset + 1
+                    yield Record(
+                        tp.topic, tp.partition, old.offset, -1 if old.timestamp is None else old.timestamp, old.key, old.value
+                    )
                 continue
             self.leader_epoch = batch.leader_epoch
             if self._counts(batch):

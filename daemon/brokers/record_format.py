@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from daemon.records import Headers, Message, Record
-from models.compiled import compiled
+from models.compiled import compiled, part
 
 _NULL = b"\x01"  # zigzag of -1
 # `Record(...)` runs Python code for each record; this costs 0.2 us less.
@@ -92,57 +92,59 @@ def decode_records(data: bytes, count: int, batch: Batch) -> Iterator[Record]:
     Raises:
         ValueError, IndexError: These are not so many whole records; those before the first broken one have been given.
     """
-    if not 0 <= count <= len(data):
-        raise ValueError(f"{len(data)} bytes are not {count} records")
-    places = np.empty((count, _PLACES), np.int64)
-    whole, end = index_records(np.frombuffer(data, np.uint8), places)
-    topic, partition, first_offset, first_ms, broker_ms = batch
-    for age_ms, delta, key, key_end, value, value_end, headers, header_count in places[:whole].tolist():
-        yield _new(
-            Record,
-            (
-                topic,
-                partition,
-                first_offset + delta,
-                first_ms + age_ms if broker_ms is None else broker_ms,
-                None if key < 0 else data[key:key_end],
-                None if value < 0 else data[value:value_end],
-                _headers_at(data, headers, header_count) if header_count else (),
-            ),
-        )
-    if whole < count:
-        raise ValueError(f"record {whole} of {count} is no whole record")
+    view, end, left = np.frombuffer(data, np.uint8), 0, count
+    while left > 0:
+        places = np.empty((min(left, _AT_ONCE), _PLACES), np.int64)
+        whole, end = index_records(view, end, places)
+        for age_ms, delta, key, key_end, value, value_end, headers, header_count in places[:whole].tolist():
+            yield _new(
+                Record,
+                (
+                    batch.topic,
+                    batch.partition,
+                    batch.first_offset + delta,
+                    batch.first_ms + age_ms if batch.broker_ms is None else batch.broker_ms,
+                    None if key < 0 else data[key:key_end],
+                    None if value < 0 else data[value:value_end],
+                    _headers_at(data, headers, header_count) if header_count else (),
+                ),
+            )
+        left -= whole
+        if whole < len(places):
+            raise ValueError(f"record {count - left} of {count} is no whole record")
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes are left after {count} records")
 
 
+#: Records of a batch that are looked for at once: a small compressed one may hold millions.
+_AT_ONCE = 1024
 #: Columns of `index_records`: timestamp and offset less the batch's; where key and value begin (-1: null) and end; where the
 #: headers begin and how many they are.
 _PLACES = 8
 
 
 @compiled
-def index_records(data: np.ndarray, places: np.ndarray) -> tuple[int, int]:
-    """Find the parts of each record of a batch.
+def index_records(data: np.ndarray, end: int, places: np.ndarray) -> tuple[int, int]:
+    """Find the parts of the next records of a batch.
 
     Args:
         data: uint8, the records.
+        end: Where the record before them ends.
         places: int64 (records, 8), filled; see `_PLACES`.
 
     Returns:
         How many are whole, and where the last of these ends.
     """
-    end = 0
     for i in range(len(places)):
         size, at = _varint_at(data, end)
         start = at
         places[i, 0], at = _varint_at(data, at + 1)  # after the attributes, one byte
         places[i, 1], at = _varint_at(data, at)
-        for part in (2, 4):
+        for column in (2, 4):
             length, at = _varint_at(data, at)
-            places[i, part] = at if length >= 0 else -1
+            places[i, column] = at if length >= 0 else -1
             at = _after(data, at, length)
-            places[i, part + 1] = at
+            places[i, column + 1] = at
         count, at = _varint_at(data, at)
         places[i, 6], places[i, 7] = at, count
         for _ in range(2 * min(count, len(data))):  # names and values
@@ -154,7 +156,7 @@ def index_records(data: np.ndarray, places: np.ndarray) -> tuple[int, int]:
     return len(places), end
 
 
-@compiled
+@part
 def _varint_at(data: np.ndarray, at: int) -> tuple[int, int]:
     """The zigzag varint at a position, and the position after it: -1 where there is none."""
     number, shift = np.uint64(0), np.uint64(0)
@@ -168,7 +170,7 @@ def _varint_at(data: np.ndarray, at: int) -> tuple[int, int]:
     return 0, -1
 
 
-@compiled
+@part
 def _after(data: np.ndarray, at: int, length: int) -> int:
     """The position after so many bytes, none where the length is negative; -1 where they are not there."""
     if at < 0 or length > len(data) - at:
@@ -178,19 +180,28 @@ def _after(data: np.ndarray, at: int, length: int) -> int:
 
 def _headers_at(data: bytes, at: int, count: int) -> Headers:
     """`count` headers from a position on, which `index_records` has found whole."""
-    view, found = np.frombuffer(data, np.uint8), []
+    found = []
     for _ in range(count):
-        length, at = _varint_at(view, at)
-        name = data[at : at + length] if length >= 0 else None
-        length, at = _varint_at(view, _after(view, at, length))
-        found.append((_text(name), data[at : at + max(length, 0)]))
-        at = _after(view, at, length)
+        name, at = _bytes_at(data, at)
+        value, at = _bytes_at(data, at)
+        found.append((_text(name), value))
     return tuple(found)
 
 
-def _text(name: bytes | None) -> str:
-    if name is None:
-        raise ValueError("a header has no name")
+def _bytes_at(data: bytes, at: int) -> tuple[bytes, int]:
+    """Bytes with their length in front, none where they are null, and the position after them."""
+    number, shift = 0, 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            break
+    length = max((number >> 1) ^ -(number & 1), 0)
+    return data[at : at + length], at + length
+
+
+def _text(name: bytes) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -83,6 +86,36 @@ def test_the_thread_rebuilds_every_row() -> None:
     assert by_loop.forecasts == without.forecasts
     assert without.rebuilt > 0
     assert by_loop.rebuilt == 0
+
+
+COUNT_THREADS = """
+import os, threading
+import numpy as np
+from config.settings import EngineSettings
+from models.arithmetic import seeded_network
+from models.forecaster import Forecaster
+engine = EngineSettings()
+forecaster = Forecaster(engine, seeded_network(engine), "v")
+rows = np.zeros(64, forecaster.row_dtype)
+rows["count"], rows["spread"] = 500, 1
+forecaster.rebuild(rows.copy())
+before = len(os.listdir("/proc/self/task"))
+during = []
+def rebuild():
+    forecaster.rebuild(rows)
+    during.append(len(os.listdir("/proc/self/task")))
+thread = threading.Thread(target=rebuild)
+thread.start()
+thread.join()
+print(during[0] - before)
+"""
+
+
+def test_the_thread_computes_alone() -> None:
+    """The number of torch's threads is each thread's own: a warmer with more would compute as the self-check never did."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    done = subprocess.run([sys.executable, "-c", COUNT_THREADS], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "1\n"
 
 
 def test_rows_that_cannot_be_rebuilt_do_not_stop_swaps() -> None:

@@ -92,7 +92,7 @@ def test_cut_records_raise(messages: list[Message], data: st.DataObject) -> None
     """Whatever is cut off, or left over, is noticed."""
     whole = bytes(encoded(messages))
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    with pytest.raises(ValueError, match=r"no whole record|are not"):
+    with pytest.raises(ValueError, match="no whole record"):
         decoded(cut, len(messages))
     with pytest.raises(ValueError, match="bytes are left"):
         decoded(whole + b"\0", len(messages))
@@ -127,7 +127,7 @@ def test_records_before_the_broken_one_are_given() -> None:
 def test_a_count_that_cannot_be_is_refused() -> None:
     """Before room is made for it."""
     for count in (-1, 2**31 - 1):
-        with pytest.raises(ValueError, match="are not"):
+        with pytest.raises(ValueError, match=r"are left|no whole record"):
             decoded(b"abc", count)
 
 
