@@ -34,11 +34,11 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The fault tests wait more than they compute: they run beside the others, each on brokers of its own.
+# Tests with a broker wait more than they compute: fault and unit tests run beside the others, each on brokers of its own.
 test: $(STAMP)
-	@log=$$(mktemp); $(BIN)/python -m pytest tests/chaos >$$log 2>&1 & chaos=$$!; \
-	$(BIN)/python -m pytest tests/unit tests/property tests/integration; rest=$$?; \
-	wait $$chaos; faults=$$?; cat $$log; rm -f $$log; exit $$((rest || faults))
+	@log=$$(mktemp); $(BIN)/python -m pytest tests/chaos tests/unit tests/property >$$log 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest --durations 10 tests/integration; rest=$$?; \
+	wait $$beside; faults=$$?; cat $$log; rm -f $$log; exit $$((rest || faults))
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/property
