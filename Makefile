@@ -34,10 +34,11 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Tests with a broker wait more than they compute: fault and unit tests run beside the others, each on brokers of its own.
+# Tests with a broker wait more than they compute: two halves that take about as long run beside each other, on brokers of their own.
+HALF := tests/integration/test_retrain.py tests/integration/test_security.py tests/integration/test_swap.py
 test: $(STAMP)
-	@log=$$(mktemp); $(BIN)/python -m pytest tests/chaos tests/unit tests/property >$$log 2>&1 & beside=$$!; \
-	$(BIN)/python -m pytest --durations 10 tests/integration; rest=$$?; \
+	@log=$$(mktemp); $(BIN)/python -m pytest tests/chaos tests/unit tests/property $(HALF) >$$log 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest --durations 10 tests/integration $(addprefix --ignore=,$(HALF)); rest=$$?; \
 	wait $$beside; faults=$$?; cat $$log; rm -f $$log; exit $$((rest || faults))
 
 unit: $(STAMP)
