@@ -35,7 +35,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # Tests with a broker wait more than they compute: two halves that take about as long run beside each other, on brokers of their own.
-HALF := tests/integration/test_retrain.py tests/integration/test_security.py tests/integration/test_swap.py
+HALF := tests/integration/test_security.py tests/integration/test_swap.py
 test: $(STAMP)
 	@log=$$(mktemp); $(BIN)/python -m pytest tests/chaos tests/unit tests/property $(HALF) >$$log 2>&1 & beside=$$!; \
 	$(BIN)/python -m pytest --durations 10 tests/integration $(addprefix --ignore=,$(HALF)); rest=$$?; \

@@ -3,7 +3,7 @@
 No fast-math, no contraction of a product and a sum into one rounding, one thread: what a loop computes for a row is what the
 same lines would compute in Python with numpy's scalars (`tests/unit/test_kernels.py` looks for fused instructions).
 
-The machine code is kept for the next start, in NUMBA_CACHE_DIR or in the user's cache, in a folder named by the source itself, so
+The machine code is kept for the next start, in NUMBA_CACHE_DIR, systemd's CACHE_DIRECTORY or the user's cache, in a folder named by the source itself, so
 that no start can meet code of another source. For the same reason only whole entry points are kept, each with all that it calls.
 """
 
@@ -84,6 +84,6 @@ def _with_cache(function: Callable[..., Any], folder: Path) -> Any:
 def _folder(source: Path) -> Path:
     """Where the machine code of a file's functions is kept."""
     name = hashlib.sha256(source.read_bytes() + Path(__file__).read_bytes() + numba.__version__.encode()).hexdigest()[:16]
-    given = os.environ.get("NUMBA_CACHE_DIR")
+    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("CACHE_DIRECTORY")
     base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "recurd"
     return base / name

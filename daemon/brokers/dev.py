@@ -126,9 +126,11 @@ class DevBroker:
         self.start(node)
 
     def pause(self, node: int | None = None) -> None:
-        """Freeze with SIGSTOP: connections stay open and nothing answers."""
+        """Freeze with SIGSTOP: connections stay open and nothing answers, once this returns."""
         for each in self._chosen(node):
             each.signal(signal.SIGSTOP)
+        for each in self._chosen(node):
+            each.wait_frozen()
 
     def resume(self, node: int | None = None) -> None:
         """Go on after `pause`."""
@@ -201,6 +203,12 @@ class _Node:
     def signal(self, number: int) -> None:
         if self.running() and self.pid is not None:
             os.kill(self.pid, number)
+
+    def wait_frozen(self) -> None:
+        """Return when every thread has stopped; one may still run for a moment after the signal."""
+        for state in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            while self.running() and state.exists() and state.read_text().rpartition(")")[2].split()[0] != "T":
+                time.sleep(0.001)
 
     def stop(self, kill: bool) -> None:
         self.signal(signal.SIGKILL if kill else signal.SIGTERM)

@@ -36,6 +36,8 @@ from daemon.brokers.record_format import Batch, append_records, decode_records
 from daemon.errors import BrokerError, Doubt, FatalBrokerError, Fenced, Pending, Unreachable
 from daemon.records import Committed, Headers, Message, Record
 
+#: How long a partition that the client does not know is looked for.
+NEW_PARTITION_S = 2.0
 #: `wake` and a rebalance are noticed after this long.
 POLL_SLICE_MS = 100
 #: A poll waits this long for a join, whatever it was told: the client takes the answer to one only while it waits.
@@ -711,9 +713,7 @@ class KafkaPythonProducer:
     def _hand_over(self, topic: str, partition: int, messages: Sequence[Message]) -> None:
         """Give the client a whole batch: one future, one lock and one look at the transaction for hundreds of records."""
         where = TopicPartition(topic, partition)
-        known = self._producer.partitions_for(topic)  # waits for metadata
-        if partition not in known:
-            raise kafka_errors.UnknownTopicOrPartitionError(f"{topic}[{partition}]")
+        self._wait_for(where)
         batch = _batch(where, messages)
         transaction = self._producer._transaction_manager
         if transaction is not None and transaction.is_transactional():
@@ -726,6 +726,16 @@ class KafkaPythonProducer:
             accumulator._incomplete.add(batch)
         self._futures.append(batch.produce_future)
         self._producer._sender.wakeup()
+
+    def _wait_for(self, where: TopicPartition) -> None:
+        """Return when the client knows a partition: one that was added a moment ago may not be in its metadata yet."""
+        deadline_s = time.monotonic() + NEW_PARTITION_S
+        while where.partition not in self._producer.partitions_for(where.topic):  # waits for a topic, not for a partition
+            if time.monotonic() > deadline_s:
+                raise kafka_errors.UnknownTopicOrPartitionError(f"{where.topic}[{where.partition}]")
+            self._producer._metadata.request_update()
+            self._producer._sender.wakeup()
+            time.sleep(0.01)
 
     def commit(self, offsets: Mapping[int, Committed], membership: Membership | None) -> None:
         """Flush, check, send the offsets, commit. `membership` is the poll's that brought the records; never asked for here (H3).
