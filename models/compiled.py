@@ -3,9 +3,9 @@
 No fast-math, no contraction of a product and a sum into one rounding, one thread: what a loop computes for a row is what the
 same lines would compute in Python with numpy's scalars (`tests/unit/test_kernels.py` looks for fused instructions).
 
-The machine code is kept for the next start, in NUMBA_CACHE_DIR, systemd's CACHE_DIRECTORY or the user's cache, in a folder named by
-the source itself, so that no start can meet code of another source. For the same reason only whole entry points are kept, each with all
-that it calls.
+The machine code is kept for the next start, in NUMBA_CACHE_DIR, systemd's CACHE_DIRECTORY or the user's cache, in a folder
+named by the source itself, so that no start can meet code of another source. For the same reason only whole entry points are
+kept, each with all that it calls.
 """
 
 from __future__ import annotations
