@@ -34,12 +34,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Tests with a broker wait more than they compute: two halves that take about as long run beside each other, on brokers of their own.
-HALF := tests/integration/test_security.py tests/integration/test_swap.py
+# Tests with a broker wait more than they compute: three parts that take about as long run beside each other, on brokers of their own.
+FAULTS := tests/chaos tests/integration/test_security.py tests/integration/test_swap.py
+UNITS := tests/unit tests/property tests/integration/test_retrain.py tests/integration/test_refusals.py tests/integration/test_page.py
 test: $(STAMP)
-	@log=$$(mktemp); $(BIN)/python -m pytest tests/chaos tests/unit tests/property $(HALF) >$$log 2>&1 & beside=$$!; \
-	$(BIN)/python -m pytest --durations 10 tests/integration $(addprefix --ignore=,$(HALF)); rest=$$?; \
-	wait $$beside; faults=$$?; cat $$log; rm -f $$log; exit $$((rest || faults))
+	@logs=$$(mktemp -d); $(BIN)/python -m pytest $(FAULTS) >$$logs/faults 2>&1 & faults=$$!; \
+	$(BIN)/python -m pytest $(UNITS) >$$logs/units 2>&1 & units=$$!; \
+	$(BIN)/python -m pytest --durations 10 tests/integration \
+		$(patsubst %,--ignore=%,$(filter tests/integration/%,$(FAULTS) $(UNITS))); code=$$?; \
+	wait $$units || code=1; wait $$faults || code=1; cat $$logs/units $$logs/faults; rm -r $$logs; exit $$code
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/property
