@@ -22,7 +22,7 @@ from daemon import epochs as epoch_log
 from daemon import fingerprints, logs
 from daemon.brokers import connect
 from daemon.brokers.port import Broker, LogReader
-from daemon.comparison import TOLERANCE, Comparison, Found
+from daemon.comparison import TOLERANCE, Comparison, Found, source_of
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import EXIT_FAILED, OperatorError
@@ -33,7 +33,7 @@ from daemon.records import Record
 from daemon.replay import Watch
 from daemon.report import write as write_report
 from daemon.scoring import Scorer
-from daemon.weights import CURRENT_KEY, read_file
+from daemon.weights import artifact_of, read_file
 from models import arithmetic, artifacts
 from models.forecaster import NAIVE
 
@@ -133,7 +133,7 @@ class Audit:
             outcome = here.process(taken)
             self.records += len(taken)
             for message in outcome.forecasts:
-                offset = int(message.headers[0][1].split(b",")[1])
+                offset = source_of(dict(message.headers)["source"]).offset
                 comparison.take(message, exact=exact.at(offset), due=due is None or offset < due)
             if self.watch is not None:
                 self.watch(number, taken, outcome, known)
@@ -334,8 +334,7 @@ def _versions(settings: Settings, sources: Sources, broker: Callable[[], Broker]
 
 def versions_of(records: Iterable[Record]) -> dict[str, bytes]:
     """The artifacts among records of the models topic, by version."""
-    wanted = [(one.key, one.value) for one in records if one.key not in (None, CURRENT_KEY) and one.value is not None]
-    return {(key or b"").decode(errors="replace"): value or b"" for key, value in wanted}
+    return dict(filter(None, map(artifact_of, records)))
 
 
 def _polls(records: Iterator[Record]) -> Iterator[list[Record]]:

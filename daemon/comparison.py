@@ -109,7 +109,7 @@ class Comparison:
             exact: To the byte, or to the tolerance.
             due: It must have been sent.
         """
-        source = _source(dict(message.headers)["source"])
+        source = source_of(dict(message.headers)["source"])
         while self._next is not None and self._next[0] < source:
             self._stray(*self._next)
             self._advance()
@@ -140,7 +140,7 @@ class Comparison:
         """Its source, or None where it cannot belong here, which is then a difference."""
         header = next((value for name, value in reversed(record.headers) if name == "source"), None)
         try:
-            source = _source(header or b"")
+            source = source_of(header or b"")
         except ValueError:
             self._differ("extra", record, "", f"its header source is {header!r}, no partition,offset,element")
             return None
@@ -273,7 +273,12 @@ def _equal(sent: Any, derived: Any, tolerance: float | None, scale: float) -> bo
     return bool(sent == derived)
 
 
-def _source(header: bytes) -> Source:
+def source_of(header: bytes) -> Source:
+    """The place that the header `source` of a forecast names.
+
+    Raises:
+        ValueError: It names none.
+    """
     partition, offset, element = map(int, header.split(b","))
     return Source(partition, offset, element)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from config.settings import Settings, SettingsError, parse_time_ms
+from config.settings import Settings
 from daemon import fingerprints, logs, pipeline, retrain, selection
 from daemon.codec import Decoder
 from daemon.csv_log import for_csv, read_csv
@@ -121,7 +121,7 @@ def run(
     """
     try:
         known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
-        selected = Selected(settings, data, as_recorded, until_ms(until), streams)
+        selected = Selected(settings, data, as_recorded, selection.until_ms(until), streams)
         scorer = Scorer(season_s or _season_s(known)) if report is not None or season_s is not None else None
         said: list[str] = []
         watch = None if scorer is None else scorer.watch
@@ -168,20 +168,6 @@ class Selected:
     def records(self) -> Iterator[Record]:
         """All that are meant, once."""
         return self.select(self._all)
-
-
-def until_ms(text: str | None) -> int | None:
-    """A time of the command line in epoch milliseconds.
-
-    Raises:
-        SettingsError: It is none.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_time_ms(text)
-    except ValueError:
-        raise SettingsError(f"--until {text!r} is no time: write it such as 2026-11-24T10:00:00Z.") from None
 
 
 def _run(

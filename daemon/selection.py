@@ -6,12 +6,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from config.settings import InputSettings
+from config.settings import InputSettings, SettingsError, parse_time_ms
 from daemon.codec import Decoder
 from daemon.control import is_control, stream_of
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord, StateError
 from daemon.records import Record
+
+
+def until_ms(text: str | None) -> int | None:
+    """A time of the command line in epoch milliseconds.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_time_ms(text)
+    except ValueError:
+        raise SettingsError(f"--until {text!r} is no time: write it such as 2026-11-24T10:00:00Z.") from None
 
 
 def until(records: Iterable[Record], until_ms: int) -> Iterator[Record]:

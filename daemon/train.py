@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from config.settings import Settings, SettingsError, parse_time_ms
-from daemon import logs
+from config.settings import Settings, SettingsError
+from daemon import logs, selection
 from daemon.codec import Decoder, format_time
 from daemon.control import is_control
 from daemon.csv_log import for_csv, read_csv
@@ -62,7 +62,7 @@ def run(
     engine = settings.engine()
     if engine.model.kind != "forecaster":
         raise SettingsError(f'model.kind = "{engine.model.kind}" has no weights to train: set it to "forecaster".')
-    until_ms = _until_ms(until)
+    until_ms = selection.until_ms(until)
     recipe = None if steps is None else Recipe(steps=steps)
     with written(out) as file:
         settings = for_csv(settings) if is_csv(data) else settings
@@ -136,15 +136,6 @@ class Streams:
             Series(stream, np.array(times, np.int64), np.array(values, np.float64).reshape(-1, self._channels))
             for (_, stream), (times, values) in self._columns.items()
         ]
-
-
-def _until_ms(until: str | None) -> int | None:
-    if until is None:
-        return None
-    try:
-        return parse_time_ms(until)
-    except ValueError:
-        raise SettingsError(f"--until {until!r} is no time: write it such as 2026-11-24T10:00:00Z.") from None
 
 
 def _ratio(report: Report) -> str:

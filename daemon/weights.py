@@ -40,6 +40,14 @@ def read_on(reader: LogReader, topic: str) -> Iterable[Record]:
             yield from records
 
 
+def artifact_of(record: Record) -> tuple[str, bytes] | None:
+    """The version and the artifact that a record holds; None for `current`, for notes, and for what is deleted."""
+    key, value = record.key, record.value
+    if key is None or value is None or key in (CURRENT_KEY, TRIAL_KEY) or key.startswith(BLOCKED_PREFIX):
+        return None
+    return key.decode(errors="replace"), value
+
+
 class ModelStore:
     """What the `models` topic holds, read on from where it was read to. May be used from several threads."""
 
@@ -111,8 +119,8 @@ class ModelStore:
         elif record.key is not None and record.key.startswith(BLOCKED_PREFIX):
             version = record.key.removeprefix(BLOCKED_PREFIX).decode(errors="replace")
             (self.blocked.discard if record.value is None else self.blocked.add)(version)
-        elif record.key is not None and record.value is not None:
-            self.versions[record.key.decode(errors="replace")] = record.value
+        elif (artifact := artifact_of(record)) is not None:
+            self.versions.update([artifact])
 
     def _close(self) -> None:
         if self._reader is not None:

@@ -42,6 +42,7 @@ class Ahead:
         self._left: list[int] | None = None  # slots to rebuild, the longest unseen last; None before the first look
         self._kept = 0
         self._place = np.zeros(0, np.int32)  # by slot, where in `_rows`; -1 is nowhere
+        self._ready = np.zeros(0, bool)  # by place
         self._rows = np.zeros(0, self._dtype())
 
     def _dtype(self) -> np.dtype[Any]:
@@ -65,11 +66,12 @@ class Ahead:
         """Look which rows are stale, once."""
         stale = self.engine.stale(self._table.rows(0, len(self._table)))
         slots = [slot for slot in self._table.slots.by_use() if stale[slot]] if stale.any() else []
-        self._left = slots[-(MOST_BYTES // self._dtype().itemsize) :][::-1]
-        self._rows = np.empty(len(self._left), self._dtype())
+        dtype = self._rows.dtype
+        self._left = slots[-(MOST_BYTES // dtype.itemsize) :][::-1]
+        self._rows = np.empty(len(self._left), dtype)
         self._place = np.full(len(self._table) if slots else 0, -1, np.int32)
         self._place[self._left] = np.arange(len(self._left))
-        self._ready = np.zeros(len(self._left), bool)  # by place
+        self._ready = np.zeros(len(self._left), bool)
 
     def keep(self, slots: np.ndarray, rebuilt: np.ndarray) -> None:
         """Keep what was made of the rows of these slots."""

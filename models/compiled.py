@@ -27,7 +27,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def part(function: _Function) -> _Function:
     """Compile a function with, and into, the compiled functions that call it; they stand in the same file."""
-    return cast("_Function", numba.njit(function, error_model="numpy"))
+    return cast("_Function", _numba(function))
 
 
 def compiled(function: _Function) -> _Function:
@@ -60,9 +60,14 @@ class Entry:
             machine.compile(types)
         except Exception:  # noqa: BLE001  # damaged files, a full disk: numba has no name for it. What is ours is raised below
             shutil.rmtree(folder, ignore_errors=True)
-            machine = numba.njit(self._function, error_model="numpy")
+            machine = _numba(self._function)
             machine.compile(types)
         return machine
+
+
+def _numba(function: Callable[..., Any], cache: bool = False) -> Any:
+    """Numba's function under the rules above."""
+    return numba.njit(function, cache=cache, error_model="numpy")
 
 
 def _with_cache(function: Callable[..., Any], folder: Path) -> Any:
@@ -77,7 +82,7 @@ def _with_cache(function: Callable[..., Any], folder: Path) -> Any:
     config: Any = numba.config
     before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
     try:
-        return numba.njit(function, cache=True, error_model="numpy")
+        return _numba(function, cache=True)
     finally:
         config.CACHE_DIR = before
 

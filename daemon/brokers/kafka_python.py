@@ -269,7 +269,7 @@ class _RecordBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client ship
         batch = Batch(where.topic, where.partition, self.base_offset, self.first_timestamp, broker_ms)
         try:
             yield from decode_records(bytes(self._buffer[self._pos :]), self._num_records, batch)
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             raise kafka_errors.CorruptRecordError(f"records from offset {self.base_offset} on cannot be read: {error}") from error
 
 

@@ -90,7 +90,7 @@ def decode_records(data: bytes, count: int, batch: Batch) -> Iterator[Record]:
     come empty.
 
     Raises:
-        ValueError, IndexError: These are not so many whole records; those before the first broken one have been given.
+        ValueError: These are not so many whole records; those before the first broken one have been given.
     """
     view, end, left = np.frombuffer(data, np.uint8), 0, count
     while left > 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, SettingsError
-from daemon import replay
+from daemon import replay, selection
 from daemon.errors import OperatorError
 from daemon.playback import merged, paced
 from daemon.recording import RecordingError, Writer
@@ -132,4 +132,4 @@ def test_replay_of_some_streams_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_until_is_a_time() -> None:
     """Anything else is a usage error with an example."""
     with pytest.raises(SettingsError, match="--until 'soon' is no time"):
-        replay.until_ms("soon")
+        selection.until_ms("soon")
