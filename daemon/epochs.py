@@ -34,6 +34,7 @@ class Epoch:
     engine_version: int
     fingerprint: str
     cold: bool = False  # the rows of before are gone: the operator let a partition start again
+    handover_offsets: Annotated[int, Field(ge=0)] = 0  # streams go over to this version within so many (`daemon.handover`)
 
     def key(self) -> bytes:
         """The key of its record: `<partition>:<first_offset>`."""
@@ -41,12 +42,19 @@ class Epoch:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII; `engine.input.values` alone keeps its order, that of the channels."""
-        position = {"partition": self.partition, "first_offset": self.first_offset, "cold": self.cold}
-        return _canonical({**position, **self._essence()})
+        return _canonical({**self._beginning(), **self._essence()})
 
     def essence(self) -> bytes:
-        """`to_bytes` without the position and `cold`: equal for epochs that go on as one another."""
+        """`to_bytes` without how it begins: equal for epochs that go on as one another."""
         return _canonical(self._essence())
+
+    def _beginning(self) -> dict[str, Any]:
+        return {
+            "partition": self.partition,
+            "first_offset": self.first_offset,
+            "cold": self.cold,
+            "handover_offsets": self.handover_offsets,
+        }
 
     def _essence(self) -> dict[str, Any]:
         return {

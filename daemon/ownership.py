@@ -21,7 +21,7 @@ from daemon.topics import Topics
 RESTORE_SLICE_MS, RESTORE_ALONE_MS = 20, 200
 #: A partition whose committed offset is held by an open transaction is asked for again after this.
 RETRY_RESTORE_S = 0.5
-#: Between the swaps of two partitions.
+#: Between the swaps of two partitions, and how long a partition is watched before its own.
 SWAP_PAUSE_S = 1.0
 
 log = logs.get("partitions")
@@ -42,6 +42,7 @@ class Ownership:
         self._generation = -1
         self._next_swap_s = 0.0
         self._swap_since_s: float | None = None
+        self._watched: dict[int, tuple[float, int]] = {}  # since when a partition is behind in a swap, and its offset then
         self.topics = grow()
         self.held: dict[int, Partition] = {}  # restored: serving or catching up
 
@@ -111,15 +112,26 @@ class Ownership:
         now_s, desired = time.monotonic(), self._restorer.desired
         serving = [partition for partition in self.held.values() if partition.serving]
         behind = [partition for partition in serving if partition.pipeline.epochs[-1].model_version != desired.version]
-        self._time_swap(bool(behind), now_s)
-        ready = [partition for partition in behind if not partition.started]
+        self._time_swap(bool(behind) or now_s < self._next_swap_s, now_s)
+        paces = [(partition, self._offsets_per_s(partition, now_s)) for partition in behind]
+        ready = [(partition, pace) for partition, pace in paces if pace is not None and not partition.started]
         if ready and now_s >= self._next_swap_s:
-            ready[0].begin(desired(ready[0].number, ready[0].pipeline.next_offset))
-            self._next_swap_s = now_s + SWAP_PAUSE_S
+            partition, pace = ready[0]
+            seconds = len(partition.pipeline.table) * desired.rebuild_s / self._settings.state.rebuild_share
+            partition.begin(desired(partition.number, partition.pipeline.next_offset, round(pace * seconds)))
+            self._next_swap_s = now_s + SWAP_PAUSE_S + seconds
+
+    def _offsets_per_s(self, partition: Partition, now_s: float) -> float | None:
+        """What a partition has read since it was first seen behind; None before it was watched for a while."""
+        since_s, offset = self._watched.setdefault(partition.number, (now_s, partition.pipeline.next_offset))
+        if now_s - since_s < SWAP_PAUSE_S:
+            return None
+        return max(0.0, (partition.pipeline.next_offset - offset) / (now_s - since_s))
 
     def _time_swap(self, under_way: bool, now_s: float) -> None:
         if under_way and self._swap_since_s is None:
             self._swap_since_s = now_s
+            self._watched.clear()
         elif not under_way and self._swap_since_s is not None:
             self._metrics.swap_seconds.observe(now_s - self._swap_since_s)
             self._swap_since_s = None

@@ -19,6 +19,7 @@ from daemon import codec, control
 from daemon.batch import Batch, Batcher
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
+from daemon.handover import Handover, Stepping
 from daemon.records import DeadLetter, Message, Reading, Record
 from models.ahead import Ahead
 from models.engine import Engine, QuantileForecasts, Readings, Rebuilds
@@ -111,10 +112,9 @@ class Pipeline:
         self.epoch = restored.epoch if restored else self.epochs[0]
         self.next_offset = restored.next_offset if restored else self.epoch.first_offset
         self._engine_for = engine_for
-        self._engine = engine_for(self.epoch)
         self._stage = stage
         cap = self.epoch.engine.max_streams_per_partition
-        self.table = restored.table if restored else StateTable(self._engine.row_dtype, cap)
+        self.table = restored.table if restored else StateTable(engine_for(self.epoch).row_dtype, cap)
         self.born = restored.born if restored else self.epoch.first_offset
         self._use(self.epoch)
 
@@ -147,16 +147,22 @@ class Pipeline:
         if epoch == self.epoch:
             return
         self.epoch = epoch
-        self._engine = self._engine_for(epoch)
-        cap = epoch.engine.max_streams_per_partition
-        if epoch.cold or self._engine.row_dtype != self.table.dtype:
-            self.table, self.born = StateTable(self._engine.row_dtype, cap), epoch.first_offset
+        row_dtype, cap = self._engine_for(epoch).row_dtype, epoch.engine.max_streams_per_partition
+        if epoch.cold or row_dtype != self.table.dtype:
+            self.table, self.born = StateTable(row_dtype, cap), epoch.first_offset
         elif len(self.table) > cap:
             self.table, self.born = self.table.shrunk(cap), epoch.first_offset
         self._use(epoch)
 
+    @property
+    def handing_over(self) -> bool:
+        """Whether streams still go over to the epoch's version."""
+        return self.next_offset < self._handover.end
+
     def _use(self, epoch: Epoch) -> None:
-        self.ahead = Ahead(self.table, self._engine) if isinstance(self._engine, Rebuilds) else None
+        self._handover = Handover(self.epochs, epoch, self._engine_for)
+        engine = self._handover.own.engine
+        self.ahead = Ahead(self.table, engine) if isinstance(engine, Rebuilds) else None
         self.table.slots.capacity = epoch.engine.max_streams_per_partition
         self._decoder = codec.Decoder(epoch.engine.input)
         self._batcher = Batcher(epoch.engine, self.table.slots)
@@ -195,18 +201,18 @@ class Pipeline:
         """Step every admitted reading and encode what is emitted, in log order."""
         messages: list[Message | None] = [None] * len(batch)
         columns, slots = batch.readings(), np.array(batch.slots, np.int64)
-        for part in batch.parts(PART_ROWS):
+        for stepping, part in self._by_version(batch, slots):
             readings = Readings(*(column[part] for column in columns))
             with self._stage("gather"):
                 rows = self.table.gather(slots[part])
-                if self.ahead:
+                if self.ahead and stepping is self._handover.own:
                     self.ahead.use(slots[part], rows)
             with self._stage("step"):
-                output = self._engine.step(rows, readings)
+                output = stepping.engine.step(rows, readings)
             with self._stage("scatter"):
                 self.table.scatter(slots[part], rows)
             with self._stage("encode"):
-                self._encode(batch, part, readings.time_ms, rows, output, messages)
+                self._encode(batch, part, stepping.version, readings.time_ms, rows, output, messages)
             outcome.parts += 1
             if isinstance(output, QuantileForecasts):
                 outcome.rebuilt += int(output.rebuilt.sum())
@@ -216,10 +222,20 @@ class Pipeline:
         outcome.drops["thinned"] += len(batch) - len(emitted)
         return emitted
 
+    def _by_version(self, batch: Batch, slots: np.ndarray) -> Iterator[tuple[Stepping, np.ndarray]]:
+        """Cut a batch into what is stepped together: positions of one wave whose rows one engine steps."""
+        handing_over = len(batch) > 0 and batch.offsets[0] < self._handover.end
+        for part in batch.parts(PART_ROWS):
+            if handing_over:
+                yield from self._handover.cut(batch, part, self.table.gather(slots[part])["version"])
+            else:
+                yield self._handover.own, part
+
     def _encode(
         self,
         batch: Batch,
         part: np.ndarray,
+        version: str,
         time_ms: np.ndarray,
         rows: np.ndarray,
         output: Any,
@@ -234,7 +250,7 @@ class Pipeline:
         positions = part.tolist()
         streams = [batch.streams[i] for i in positions]
         engine = self.epoch.engine
-        values = codec.encode(output, streams, time_ms, engine.targets, engine.model.levels, self.epoch.model_version)
+        values = codec.encode(output, streams, time_ms, engine.targets, engine.model.levels, version)
         partition, offsets, elements = self.partition, batch.offsets, batch.elements
         for i, stream, value in zip(positions, streams, values, strict=True):
             source = codec.source_header(partition, offsets[i], elements[i])

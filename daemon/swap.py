@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from config.settings import Settings
 from daemon import logs
 from daemon.epochs import Epoch
@@ -19,12 +21,14 @@ from daemon.metrics import Metrics
 from daemon.weights import ModelStore
 from models import artifacts
 from models.artifacts import ArtifactError
-from models.engine import Engine
+from models.engine import Engine, Rebuilds
 from models.forecaster import NAIVE
 from models.layout import ENGINE_VERSION
 
 #: Between two looks at the models topic.
 WATCH_S = 1.0
+#: Rebuilding is timed with so many rows, so many times.
+TIMED_ROWS, TIMED_TRIES = 64, 3
 
 log = logs.get("swap")
 
@@ -36,10 +40,14 @@ class InForce:
         self._engine = settings.engine()
         self._fingerprint = fingerprint
         self.version = version  # set by the watcher alone, once all is ready for it
+        self.rebuild_s = 0.0  # what that version takes to rebuild a row; set before the version
 
-    def __call__(self, partition: int, offset: int) -> Epoch:
+    def __call__(self, partition: int, offset: int, handover_offsets: int = 0) -> Epoch:
         """The epoch, were it to begin at an offset."""
-        return Epoch(partition, offset, self.version, self._engine, ENGINE_VERSION, self._fingerprint)
+        engine = self._engine
+        return Epoch(
+            partition, offset, self.version, engine, ENGINE_VERSION, self._fingerprint, handover_offsets=handover_offsets
+        )
 
 
 class Watcher:
@@ -77,18 +85,31 @@ class Watcher:
             return
         self._considered = version
         try:
-            self._check(version)
+            engine = self._checked(version)
         except (ArtifactError, StateError) as error:
             reason = error.reason if isinstance(error, ArtifactError) else "absent"
             self._metrics.models_refused.labels(reason).inc()
             log.error("model refused", version=version, in_force=self._in_force.version, reason=str(error))
             return
+        self._in_force.rebuild_s = seconds_of_a_rebuild(engine) if isinstance(engine, Rebuilds) else 0.0
         self._in_force.version = version
         self._metrics.model(version, "forecaster", self._store.training(version))
         log.info("model in force", version=version)
 
-    def _check(self, version: str) -> None:
+    def _checked(self, version: str) -> Engine:
         data = self._store.versions.get(version)
         if version != NAIVE and data is not None and artifacts.version_of(data) != version:
             raise ArtifactError("corrupt", f"The weights cannot be used: their bytes are not those of version {version}.")
-        self._engine_for(replace(self._in_force(0, 0), model_version=version))
+        return self._engine_for(replace(self._in_force(0, 0), model_version=version))
+
+
+def seconds_of_a_rebuild(engine: Rebuilds) -> float:
+    """What rebuilding one of many rows takes here and now, the best of a few tries."""
+    rows = np.zeros(TIMED_ROWS, engine.row_dtype)
+    rows["count"] = np.iinfo(np.int64).max  # a full window
+    best = float("inf")
+    for _ in range(TIMED_TRIES):
+        began_s = time.perf_counter()
+        engine.rebuild(rows)
+        best = min(best, time.perf_counter() - began_s)
+    return best / TIMED_ROWS

@@ -2,7 +2,8 @@
 
 A row of another model version is rebuilt from its own window just before it steps. The loop hands copies of such rows over, the
 longest unseen first, and keeps what comes back beside the table (`models.ahead`): a step takes it where the row is still as it
-was. So no forecast depends on whether, or when, the thread did its work.
+was. It waits while streams go over in turn (`daemon.handover`): most would step under the older version first. So no forecast
+depends on whether, or when, the thread did its work.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Warmer:
     def turn(self, pipelines: Iterable[Pipeline]) -> None:
         """Keep what is done and hand over what is next."""
         self._keep()
-        for ahead in [pipeline.ahead for pipeline in pipelines if pipeline.ahead]:
+        for ahead in [pipeline.ahead for pipeline in pipelines if pipeline.ahead and not pipeline.handing_over]:
             while self._under_way < PORTIONS and (stale := ahead.next(PORTION_ROWS)) is not None:
                 self._under_way += 1
                 self._wanted.put(stale)

@@ -49,6 +49,7 @@ class Engine(Protocol):
 class Rebuilds(Protocol):
     """An engine whose rows hold what its weights made of them, and can be made anew by other weights."""
 
+    row_dtype: np.dtype[Any]
     rebuilt_fields: tuple[str, ...]  # what `rebuild` changes
 
     def stale(self, rows: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ is imported, so that a mistake there cannot excuse itself. Every check returns s
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 MOST_PROBLEMS = 20
@@ -96,6 +98,15 @@ class Epoch:
     @property
     def is_chain(self) -> bool:
         return bool(self.engine["model"]["kind"] == "chain")
+
+    @property
+    def version(self) -> str:
+        return str(self.document["model_version"])
+
+    def turn_of(self, stream: str) -> int:
+        """The offset from which on a stream goes over to this epoch's version."""
+        length = self.document["handover_offsets"]
+        return self.first_offset + (binascii.crc32(stream.encode()) % length if length else 0)
 
     def layout(self) -> tuple[Any, ...]:
         """What the shape of a row depends on: when it changes, rows start cold."""
@@ -293,6 +304,7 @@ class Stream:
     used: tuple[int, int]  # offset and index of the last applied reading
     count: int  # readings applied since the row started
     digest: bytes
+    version: str = ""  # the model version that made its row
     forgotten: bool = False  # a reset came after its last reading
 
 
@@ -317,6 +329,7 @@ class _Partition:
         self._number = number
         self._epochs = list(epochs)
         self._epoch: Epoch | None = None
+        self._older: set[str] = set()  # versions whose rows go on until their turn
         self._streams: dict[str, Stream] = {}
         self._out = judgement
 
@@ -360,10 +373,18 @@ class _Partition:
             self._begin(epoch)
         return epoch
 
+    def _going_on(self, newest: Epoch) -> set[str]:
+        """Versions that step a row until its turn comes: those in force since rows were emptied or settings changed."""
+        found: set[str] = set()
+        for before, epoch in pairwise(each for each in self._epochs if each.first_offset <= newest.first_offset):
+            changed = epoch.document["cold"] or epoch.engine != before.engine
+            found = set() if changed else found | {before.version}
+        return found
+
     def _begin(self, epoch: Epoch) -> None:
         if epoch.document["cold"] or (self._epoch is not None and self._epoch.layout() != epoch.layout()):
             self._streams.clear()
-        self._epoch = epoch
+        self._epoch, self._older = epoch, self._going_on(epoch)
         for stream in self._by_use()[: max(len(self._streams) - epoch.cap, 0)]:
             del self._streams[stream]
 
@@ -398,6 +419,8 @@ class _Partition:
     def _apply(self, epoch: Epoch, source: Source, reading: Seen, stream: Stream) -> None:
         self._streams[reading.stream] = stream
         stream.last_time_ms, stream.used, stream.count = reading.time_ms, source[1:], stream.count + 1
+        if not (stream.version in self._older and source.offset < epoch.turn_of(reading.stream)):
+            stream.version = epoch.version
         if epoch.is_chain:
             stream.digest = link(stream.digest, source, reading, epoch.raw)
         if (stream.count - 1) % epoch.engine["emit_every"]:
@@ -405,8 +428,7 @@ class _Partition:
             return
         self._out.counts["forecast"] += 1
         digest = stream.digest.hex() if epoch.is_chain else None
-        version = epoch.document["model_version"]
-        self._out.forecasts.append(Due(source, reading.stream, reading.time_ms, version, epoch, digest))
+        self._out.forecasts.append(Due(source, reading.stream, reading.time_ms, stream.version, epoch, digest))
 
     def _dead(self, offset: int, index: int | None, reasons: frozenset[str]) -> None:
         self._out.counts["dead_letter"] += 1

@@ -28,8 +28,10 @@ def settings(**changes: Any) -> EngineSettings:
     return EngineSettings(input=InputSettings(**of_input), model=NetworkSettings(**of_model), **changes)
 
 
-def epoch(engine: EngineSettings, first_offset: int = 0, version: str = "naive", partition: int = 0) -> Epoch:
-    return Epoch(partition, first_offset, version, engine, ENGINE_VERSION, "test")
+def epoch(
+    engine: EngineSettings, first_offset: int = 0, version: str = "naive", partition: int = 0, handover_offsets: int = 0
+) -> Epoch:
+    return Epoch(partition, first_offset, version, engine, ENGINE_VERSION, "test", handover_offsets=handover_offsets)
 
 
 def seeded_weights(engine: EngineSettings, scale: float = 1.0) -> tuple[str, bytes]:

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -28,10 +28,13 @@ SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[Healt
 ENGINE = examples.settings(hidden=64, context=16, max_streams_per_partition=25)
 
 
-def swapping(engine: EngineSettings, offsets: list[int]) -> Pipeline:
-    """A pipeline that begins another version at each offset."""
+def swapping(engine: EngineSettings, offsets: list[int], handovers: Sequence[int] = ()) -> Pipeline:
+    """A pipeline that begins another version at each offset; streams go over within so many offsets, at once where none is given."""
     made = [examples.seeded_weights(engine, scale) for scale in (1.0, 0.5, 0.25)]
-    epochs = [examples.epoch(engine, first, made[k % 3][0]) for k, first in enumerate([0, *offsets])]
+    lengths = [0, *handovers, *([0] * len(offsets))]
+    epochs = [
+        examples.epoch(engine, first, made[k % 3][0], handover_offsets=lengths[k]) for k, first in enumerate([0, *offsets])
+    ]
     return Pipeline(0, epochs, Engines(dict(made).get))
 
 
@@ -49,11 +52,15 @@ def rows_of(pipeline: Pipeline) -> np.ndarray:
 
 
 @SETTINGS
-@given(seed=st.integers(0, 10**6), offsets=st.lists(st.integers(1, 299), max_size=4, unique=True).map(sorted))
-def test_whatever_is_rebuilt_ahead_changes_no_byte(seed: int, offsets: list[int]) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    offsets=st.lists(st.integers(1, 299), max_size=4, unique=True).map(sorted),
+    handovers=st.lists(st.sampled_from((0, 1, 30, 200)), max_size=4),
+)
+def test_whatever_is_rebuilt_ahead_changes_no_byte(seed: int, offsets: list[int], handovers: list[int]) -> None:
     """Portions of any size, kept after any number of polls, across further swaps, back and forth, and evictions."""
     numbers, under_way = random.Random(seed), list[tuple[Stale, np.ndarray]]()
-    pipeline = swapping(ENGINE, offsets)
+    pipeline = swapping(ENGINE, offsets, handovers)
 
     def warm() -> None:
         stale = pipeline.ahead.next(numbers.choice((1, 3, 20))) if pipeline.ahead else None
@@ -64,7 +71,7 @@ def test_whatever_is_rebuilt_ahead_changes_no_byte(seed: int, offsets: list[int]
             done.ahead.keep(done.slots, rebuilt)
 
     records = log(seed, 300, 40)
-    assert served(pipeline, records, warm) == served(swapping(ENGINE, offsets), records, lambda: None)
+    assert served(pipeline, records, warm) == served(swapping(ENGINE, offsets, handovers), records, lambda: None)
 
 
 def test_the_thread_rebuilds_every_row() -> None:
