@@ -19,6 +19,7 @@ from daemon.batch import Batch
 from daemon.epochs import Epoch
 from models.engine import Engine, version_number
 
+
 def turn_of(epoch: Epoch, stream: str) -> int:
     """The offset from which on a stream goes over: the epoch's first, plus CRC-32 of the id modulo the handover's length."""
     return epoch.first_offset + crc32(stream.encode()) % max(epoch.handover_offsets, 1)

@@ -79,6 +79,7 @@ def _constants(engine: EngineSettings, period_ms: int) -> kernels.Constants:
         targets=np.array([engine.channels.index(name) for name in engine.targets], np.int64),
         rungs=rungs,
         levels=np.array(model.levels, np.float32),
+        leads=leads.astype(np.int64),
         season_leads=np.array([max(1, round(model.horizon * share)) for share in SEASON_LEADS], np.int64),
         below=below,
         above=above,

@@ -94,6 +94,7 @@ class Constants(NamedTuple):
     targets: np.ndarray  # int64 (T,) channels that are forecast
     rungs: np.ndarray  # int64 (R,) leads
     levels: np.ndarray  # float32 (Q,)
+    leads: np.ndarray  # int64 (K,), 1..K
     season_leads: np.ndarray  # int64 (4,) leads at which the network sees the season ahead
     below: np.ndarray  # int64 (K,), rung at or below each lead
     above: np.ndarray  # int64 (K,)
@@ -131,7 +132,9 @@ def observe(
     channels = values.shape[1]
     reading = np.empty(channels)
     previous = np.empty(channels)
-    season = np.empty((len(shape.targets), len(shape.below)), np.float32)
+    spread = np.empty(len(shape.targets))
+    ahead = np.empty((len(shape.targets), len(shape.leads)), np.float32)
+    some = np.empty((len(shape.targets), len(shape.season_leads)), np.float32)
     gaps = np.empty(rows.gaps_ms.shape[1], np.int64)
     for i in range(len(values)):
         gap_ms = time_ms[i] - rows.last_time_ms[i] if rows.count[i] > 0 else 0
@@ -148,14 +151,16 @@ def observe(
         rows.last_time_ms[i] = time_ms[i]
         rows.applied_offset[i] = offset[i]
         rows.applied_index[i] = element[i]
-        _season_ahead(shape, rows, i, time_ms[i], season)
+        season = _season(shape, rows, i, spread)
+        _season_ahead(season, time_ms[i], shape.leads, ahead)
+        _season_ahead(season, time_ms[i], shape.season_leads, some)
         last = rows.window.shape[2] - 1
-        _features(shape, rows, i, last, reading, previous, time_ms[i], season, seen.features[i])
+        _features(rows, i, last, reading, previous, time_ms[i], some, seen.features[i])
         for t in range(len(shape.targets)):
             c = shape.targets[t]
             seen.newest[i, t] = reading[c]
-            seen.spread[i, t] = _spread(rows, i, c)
-            _window(rows, i, c, season[t], reading[c], seen.windows[i, t])
+            seen.spread[i, t] = spread[t]
+            _window(rows, i, c, ahead[t], reading[c], seen.windows[i, t])
 
 
 @part
@@ -378,26 +383,46 @@ def _phase(period_ms: int, time_ms: int, phases: int) -> int:
     return (time_ms % period_ms * phases + period_ms // 2) // period_ms % phases
 
 
+class Season(NamedTuple):
+    """A row's season: a few numbers instead of all columns, so that calls in the innermost loop are cheap."""
+
+    period_ms: int  # 0 where there is none
+    interval_ms: int
+    start_ms: int
+    profile: np.ndarray  # (T, P)
+    spread: np.ndarray  # (T,)
+
+
 @part
-def _season_ahead(shape: Constants, rows: Columns, i: int, time_ms: int, season: np.ndarray) -> None:
-    """How far the profile at each lead lies from the profile now, in spreads, clipped, into float32 (T, K).
+def _season(shape: Constants, rows: Columns, i: int, spread: np.ndarray) -> Season:
+    """The season that a row knows; `spread`, float64 (T,), is filled."""
+    for t in range(len(spread)):
+        spread[t] = _spread(rows, i, shape.targets[t])
+    known = rows.period_ms[i] == shape.period_ms and rows.interval_ms[i] > 0
+    period_ms = shape.period_ms if known else 0
+    return Season(period_ms, rows.interval_ms[i], rows.season_start_ms[i], rows.profile[i], spread)
+
+
+@part
+def _season_ahead(season: Season, time_ms: int, leads: np.ndarray, ahead: np.ndarray) -> None:
+    """How far the profile at each of N leads lies from the profile now, in spreads, clipped, into float32 (T, N).
 
     Zero without a season, and until a whole one was seen.
     """
-    period_ms, interval_ms, phases = shape.period_ms, rows.interval_ms[i], rows.profile.shape[2]
-    whole = period_ms > 0 and rows.period_ms[i] == period_ms and time_ms - rows.season_start_ms[i] >= period_ms
-    if not (whole and interval_ms > 0):
-        season[:] = 0
+    period_ms, phases = season.period_ms, season.profile.shape[1]
+    if period_ms == 0 or time_ms - season.start_ms < period_ms:
+        for t in range(len(ahead)):
+            for n in range(len(leads)):
+                ahead[t, n] = 0
         return
     now = time_ms % period_ms * phases / period_ms
-    step = interval_ms * phases / period_ms
+    step = season.interval_ms * phases / period_ms
     here = _phase(period_ms, time_ms, phases)
-    for t in range(len(shape.targets)):
-        spread = _spread(rows, i, shape.targets[t])
-        for k in range(season.shape[1]):
-            phase = np.int64(now + (k + 1) * step + 0.5) % phases
-            moved = np.float64(rows.profile[i, t, phase] - rows.profile[i, t, here])
-            season[t, k] = _clip(moved / spread, WINDOW_CLIP)
+    for t in range(len(ahead)):
+        for n in range(len(leads)):
+            phase = np.int64(now + leads[n] * step + 0.5) % phases
+            moved = np.float64(season.profile[t, phase] - season.profile[t, here])
+            ahead[t, n] = _clip(moved / season.spread[t], WINDOW_CLIP)
 
 
 @part
@@ -419,7 +444,6 @@ def _shift_window(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray
 
 @part
 def _features(
-    shape: Constants,
     rows: Columns,
     i: int,
     j: int,
@@ -431,8 +455,8 @@ def _features(
 ) -> None:
     """The network's input for reading j of the window, into float32 (F,).
 
-    Place and step of each channel, the season ahead of each target, the mask of each channel; then the gap as (g - 1) / (g + 1)
-    in intervals; time of day and of week on circles.
+    Place and step of each channel, the season at some leads of each target (T, N), the mask of each channel; then the gap as
+    (g - 1) / (g + 1) in intervals; time of day and of week on circles.
     """
     channels = len(reading)
     for c in range(channels):
@@ -440,9 +464,9 @@ def _features(
         features[c] = _clip((reading[c] - rows.level[i, c]) / spread, FEATURE_CLIP)
         features[channels + c] = _clip((reading[c] - previous[c]) / spread, FEATURE_CLIP)
     at = 2 * channels
-    for t in range(len(shape.targets)):
-        for lead in shape.season_leads:
-            features[at] = _clip(season[t, lead - 1], FEATURE_CLIP)
+    for t in range(len(season)):
+        for n in range(season.shape[1]):
+            features[at] = _clip(season[t, n], FEATURE_CLIP)
             at += 1
     for c in range(channels):
         features[at] = 1 if rows.missing[i, c, j] > 0 else 0
@@ -474,8 +498,10 @@ def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid
     """The network's inputs of each row's own window, at today's scale, into float32 (W, B, F) and bool (W, B); see there."""
     length, channels = rows.window.shape[2], rows.window.shape[1]
     reading, previous = np.empty(channels), np.empty(channels)
-    season = np.empty((len(shape.targets), len(shape.below)), np.float32)
+    spread = np.empty(len(shape.targets))
+    ahead = np.empty((len(shape.targets), len(shape.season_leads)), np.float32)
     for i in range(valid.shape[1]):
+        season = _season(shape, rows, i, spread)
         time_ms = _oldest_ms(rows, i, 0)
         for j in range(length):
             if j > 0:
@@ -484,8 +510,8 @@ def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid
             for c in range(channels):
                 reading[c] = rows.window[i, c, j] + rows.anchor[i, c]
                 previous[c] = rows.window[i, c, max(j - 1, 0)] + rows.anchor[i, c]
-            _season_ahead(shape, rows, i, time_ms, season)
-            _features(shape, rows, i, j, reading, previous, time_ms, season, features[j, i])
+            _season_ahead(season, time_ms, shape.season_leads, ahead)
+            _features(rows, i, j, reading, previous, time_ms, ahead, features[j, i])
 
 
 @compiled

@@ -48,7 +48,7 @@ def test_polls_and_stops_change_no_byte_and_the_checker_agrees(
 
 
 def test_rebuilding_is_spread_over_the_handover() -> None:
-    """200 streams that read in turn: at once all are rebuilt within one round; over 800 offsets in five rounds, none of them full."""
+    """200 streams that read in turn: at once all are rebuilt within one round; over 800 offsets in five rounds."""
     engine = ENGINE.model_copy(update={"max_streams_per_partition": 1000})
     records = [examples.record(i, (f"s{i % 200}", examples.T0_MS + i // 200 * examples.MINUTE_MS, 1.0 * i)) for i in range(2000)]
     at_once, spread = (rebuilt(swapping(engine, [400], [length]), records) for length in (0, 800))

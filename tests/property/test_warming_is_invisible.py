@@ -29,12 +29,10 @@ ENGINE = examples.settings(hidden=64, context=16, max_streams_per_partition=25)
 
 
 def swapping(engine: EngineSettings, offsets: list[int], handovers: Sequence[int] = ()) -> Pipeline:
-    """A pipeline that begins another version at each offset; streams go over within so many offsets, at once where none is given."""
+    """A pipeline that begins another version at each offset; streams go over within so many offsets."""
     made = [examples.seeded_weights(engine, scale) for scale in (1.0, 0.5, 0.25)]
     lengths = [0, *handovers, *([0] * len(offsets))]
-    epochs = [
-        examples.epoch(engine, first, made[k % 3][0], handover_offsets=lengths[k]) for k, first in enumerate([0, *offsets])
-    ]
+    epochs = [examples.epoch(engine, first, made[k % 3][0], handover_offsets=lengths[k]) for k, first in enumerate([0, *offsets])]
     return Pipeline(0, epochs, Engines(dict(made).get))
 
 
