@@ -190,7 +190,7 @@ class StateSettings(Section):
     checkpoint_interval_s: float = Field(10.0, ge=0.1, le=3600, description="longest time between a partition's checkpoints, s")
     checkpoint_readings: int = Field(200_000, ge=1, description="most readings of a partition between its checkpoints")
     max_streams_per_partition: int = Field(250_000, ge=1, le=50_000_000, description="beyond, the least recently seen is evicted")
-    rebuild_share: float = Field(0.25, gt=0, le=1, description="share of the time that rebuilding rows for new weights may take")
+    rebuild_share: float = Field(0.1, gt=0, le=1, description="share of the time that rebuilding rows for new weights may take")
     on_new_arithmetic: Literal["accept", "refuse"] = Field(
         "accept", description="another CPU or engine version: a new epoch, or exit 78"
     )

@@ -162,7 +162,7 @@ class Pipeline:
     def _use(self, epoch: Epoch) -> None:
         self._handover = Handover(self.epochs, epoch, self._engine_for)
         engine = self._handover.own.engine
-        self.ahead = Ahead(self.table, engine) if isinstance(engine, Rebuilds) else None
+        self.ahead = Ahead(self.table, engine, epoch.first_offset) if isinstance(engine, Rebuilds) else None
         self.table.slots.capacity = epoch.engine.max_streams_per_partition
         self._decoder = codec.Decoder(epoch.engine.input)
         self._batcher = Batcher(epoch.engine, self.table.slots)

@@ -2,8 +2,8 @@
 
 A row of another model version is rebuilt from its own window just before it steps. The loop hands copies of such rows over, the
 longest unseen first, and keeps what comes back beside the table (`models.ahead`): a step takes it where the row is still as it
-was. It waits while streams go over in turn (`daemon.handover`): most would step under the older version first. So no forecast
-depends on whether, or when, the thread did its work.
+was. It waits while streams go over in turn (`daemon.handover`), and leaves out what was seen since the swap began: that steps by
+itself, and soon. So no forecast depends on whether, or when, the thread did its work.
 """
 
 from __future__ import annotations

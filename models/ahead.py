@@ -36,9 +36,11 @@ class Stale:
 class Ahead:
     """What one engine makes ahead of one table's rows; holds nothing until the first `next`."""
 
-    def __init__(self, table: StateTable, engine: Rebuilds) -> None:
+    def __init__(self, table: StateTable, engine: Rebuilds, since: int) -> None:
+        """Rows seen from offset `since` on are left to their next step, which is near."""
         self.engine = engine
         self._table = table
+        self._since = since
         self._left: list[int] | None = None  # slots to rebuild, the longest unseen last; None before the first look
         self._kept = 0
         self._place = np.zeros(0, np.int32)  # by slot, where in `_rows`; -1 is nowhere
@@ -63,8 +65,9 @@ class Ahead:
         return None
 
     def _begin(self) -> None:
-        """Look which rows are stale, once."""
-        stale = self.engine.stale(self._table.rows(0, len(self._table)))
+        """Look which rows are stale and unseen, once."""
+        rows = self._table.rows(0, len(self._table))
+        stale = self.engine.stale(rows) & (rows["applied_offset"] < self._since)
         slots = [slot for slot in self._table.slots.by_use() if stale[slot]] if stale.any() else []
         dtype = self._rows.dtype
         self._left = slots[-(MOST_BYTES // dtype.itemsize) :][::-1]

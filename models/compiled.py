@@ -38,12 +38,17 @@ def compiled(function: _Function) -> _Function:
     return cast("_Function", Entry(function))
 
 
+def compiled_beside(function: _Function) -> _Function:
+    """`compiled`, for what runs long enough that other threads should go on meanwhile: it lets go of the interpreter."""
+    return cast("_Function", Entry(function, nogil=True))
+
+
 class Entry:
     """A compiled function that Python calls."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], nogil: bool = False) -> None:
         functools.update_wrapper(self, function)
-        self._function = function
+        self._function, self._nogil = function, nogil
         self.machine: Any = None  # numba's, from the first call on
 
     def __call__(self, *arguments: Any) -> Any:
@@ -56,21 +61,21 @@ class Entry:
         types = tuple(map(numba.typeof, arguments))
         folder = _folder(Path(inspect.getfile(self._function)))
         try:
-            machine = _with_cache(self._function, folder)
+            machine = _with_cache(self._function, folder, self._nogil)
             machine.compile(types)
         except Exception:  # noqa: BLE001  # damaged files, a full disk: numba has no name for it. What is ours is raised below
             shutil.rmtree(folder, ignore_errors=True)
-            machine = _numba(self._function)
+            machine = _numba(self._function, nogil=self._nogil)
             machine.compile(types)
         return machine
 
 
-def _numba(function: Callable[..., Any], cache: bool = False) -> Any:
+def _numba(function: Callable[..., Any], cache: bool = False, nogil: bool = False) -> Any:
     """Numba's function under the rules above."""
-    return numba.njit(function, cache=cache, error_model="numpy")
+    return numba.njit(function, cache=cache, nogil=nogil, error_model="numpy")
 
 
-def _with_cache(function: Callable[..., Any], folder: Path) -> Any:
+def _with_cache(function: Callable[..., Any], folder: Path, nogil: bool) -> Any:
     """Numba's function, which keeps its machine code in the folder.
 
     Raises:
@@ -82,7 +87,7 @@ def _with_cache(function: Callable[..., Any], folder: Path) -> Any:
     config: Any = numba.config
     before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
     try:
-        return _numba(function, cache=True)
+        return _numba(function, cache=True, nogil=nogil)
     finally:
         config.CACHE_DIR = before
 

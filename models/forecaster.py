@@ -79,8 +79,11 @@ class Forecaster:
         A function of each row and the weights alone: it does not matter who does it, nor when, as long as the row stays as it is.
         """
         torch.set_num_threads(1)  # the number is each thread's own
-        full = rows["count"] >= self.engine.model.context  # another path may round otherwise: chosen by row, never by tile
-        for numbers, young in ((np.flatnonzero(full), False), (np.flatnonzero(~full), True)):
+        by_age = np.argsort(rows["count"], kind="stable")  # a tile of young rows takes as many steps as its oldest
+        full = (
+            rows["count"][by_age] >= self.engine.model.context
+        )  # another path may round otherwise: chosen by row, never by tile
+        for numbers, young in ((by_age[full], False), (by_age[~full], True)):
             for first in range(0, len(numbers), SMALL_TILE_ROWS):
                 chosen = numbers[first : first + SMALL_TILE_ROWS]
                 inputs, valid = features.window_features(self._shape, _pad(rows[chosen], SMALL_TILE_ROWS))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.compiled import compiled, part
+from models.compiled import compiled, compiled_beside, part
 
 #: What a gap of one sampling interval is in `gap_units`.
 GAP_UNIT = 64
@@ -493,7 +493,7 @@ def _window(rows: Columns, i: int, c: int, season: np.ndarray, newest: float, wi
     window[length + horizon] = _clip((newest - rows.level[i, c]) / spread, WINDOW_CLIP)
 
 
-@compiled
+@compiled_beside
 def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid: np.ndarray) -> None:
     """The network's inputs of each row's own window, at today's scale, into float32 (W, B, F) and bool (W, B); see there."""
     length, channels = rows.window.shape[2], rows.window.shape[1]

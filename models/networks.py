@@ -71,8 +71,8 @@ class Network(nn.Module):
 
         Args:
             features: float32 (S, B, F).
-            valid: bool (S, B); a row's state stays as it is in the steps where this is False. None is all True, and is one call
-                of torch for all steps: faster, and equal to the products of `step` but for rounding.
+            valid: bool (S, B); a row's state stays as it is in the steps where this is False, which come first. None is all True,
+                and is one call of torch for all steps: faster, and equal to the products of `step` but for rounding.
 
         Returns:
             hidden and cell, float32 (B, L, H), new tensors.
@@ -81,7 +81,8 @@ class Network(nn.Module):
         cell = torch.zeros_like(hidden)
         if valid is None:
             return self._through(features, hidden, cell)[1:]
-        for now, real in zip(features, valid[:, :, None, None], strict=True):
+        idle = int((~valid.any(1)).sum())  # rows fill their windows from the newest end: no row has a reading in the first steps
+        for now, real in zip(features[idle:], valid[idle:, :, None, None], strict=True):
             moved_hidden, moved_cell = self._advance(now, hidden, cell)
             hidden, cell = torch.where(real, moved_hidden, hidden), torch.where(real, moved_cell, cell)
         return hidden, cell
