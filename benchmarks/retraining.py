@@ -1,12 +1,12 @@
 """What a worker that trains all the while costs the daemon beside it: throughput and latency with it to those without it.
 
-The worker is `recurd retrain --once` on a topic of its own on the same broker, with so many steps that it outlasts all of it.
+The worker is `recurd retrain --once` on a topic of its own on the same broker, started again whenever a cycle has ended.
 """
 
 from __future__ import annotations
 
 import subprocess
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,17 +43,31 @@ def _value(measures: list[Measure], name: str) -> float:
 
 @contextmanager
 def training(here: Site) -> Iterator[None]:
-    """A worker trains from here on."""
+    """A worker trains from here on, one cycle after the other."""
     history = harness.Topics.create(here.broker.bootstrap, "history", PARTITIONS)
     here.publish(backlog(np.arange(STREAMS), range(TURNS)), history.readings)
-    command = harness.Command({**history.settings, "retrain.steps": 10**6, "log.level": "info"}).line("retrain", "--once")
-    worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=harness.environment())
+    command = harness.Command({**history.settings, "log.level": "info"}).line("retrain", "--once")
+    done, trains = threading.Event(), threading.Event()
+    cycles = threading.Thread(target=_cycles, args=(command, done, trains))
+    cycles.start()
     try:
-        assert worker.stderr is not None
-        assert any("window read" in line for line in worker.stderr)
-        time.sleep(PREPARED_S)
+        assert trains.wait(PATIENCE_S)
         yield
-        assert worker.poll() is None, "the worker did not outlast the measurement"
+        assert cycles.is_alive()
     finally:
-        worker.kill()
+        done.set()
+        cycles.join(PATIENCE_S)
+
+
+def _cycles(command: list[str], done: threading.Event, trains: threading.Event) -> None:
+    """Run cycles until `done`; `trains` is set when the first has read its window and prepared it."""
+    while not done.is_set():
+        worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=harness.environment())
+        ends = threading.Thread(target=lambda worker=worker: (done.wait(), worker.kill()), daemon=True)
+        ends.start()
+        assert worker.stderr is not None
+        for line in worker.stderr:
+            if "window read" in line and not trains.is_set():
+                done.wait(PREPARED_S)
+                trains.set()
         worker.wait(PATIENCE_S)

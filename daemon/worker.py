@@ -58,6 +58,7 @@ def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], N
     """
     if settings.model.kind != "forecaster":
         raise OperatorError(f'model.kind = "{settings.model.kind}" is not retrained: only "forecaster" is.')
+    os.nice(settings.retrain.nice)
     if once:
         broker = _connected(settings)
         with closing(ModelStore(settings, broker)) as store:
@@ -68,7 +69,6 @@ def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], N
     signals.catch(stopping)  # a second one leaves nothing half done: publishing is one transaction
     if supervised:
         threading.Thread(target=_end_with_input, name="recurd-input", daemon=True).start()
-    os.nice(settings.retrain.nice)
     worker = Worker(settings, lambda: _connected(settings), tell_parent if supervised else _shown(settings))
     while not stopping.is_set():
         stopping.wait(worker.turn())

@@ -80,9 +80,7 @@ class Forecaster:
         """
         torch.set_num_threads(1)  # the number is each thread's own
         by_age = np.argsort(rows["count"], kind="stable")  # a tile of young rows takes as many steps as its oldest
-        full = (
-            rows["count"][by_age] >= self.engine.model.context
-        )  # another path may round otherwise: chosen by row, never by tile
+        full = rows["count"][by_age] >= self.engine.model.context  # rounds otherwise: by row, never by tile
         for numbers, young in ((by_age[full], False), (by_age[~full], True)):
             for first in range(0, len(numbers), SMALL_TILE_ROWS):
                 chosen = numbers[first : first + SMALL_TILE_ROWS]
