@@ -16,7 +16,17 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 ENV_PREFIX = "RECURD_"
 
@@ -132,6 +142,7 @@ class InputSettings(Section):
     max_gap_s: float = Field(86_400.0 * 7, gt=0, le=4_000_000, description="a longer silence starts the stream afresh, s")
     max_ahead_s: float = Field(3600.0, gt=0, description="a reading further after its record's timestamp is a dead letter, s")
     on_late: Literal["drop", "dead-letter"] = Field("drop", description="late and duplicate readings")
+    label: str = Field("", exclude=True, description="dotted path of what many_to_one is trained on: a number or a text; JSON")
 
     @field_validator("values")
     @classmethod
@@ -147,17 +158,41 @@ class InputSettings(Section):
         return tuple(self.values) or ("value",)
 
 
+#: The kinds that each setting of the network belongs to, where it does not belong to all.
+KINDS_OF: dict[str, tuple[str, ...]] = {
+    "cell": ("many_to_many", "encoder_decoder", "many_to_one", "one_to_many", "smoother"),
+    "window_readings": ("many_to_one",),
+    "session_gap_s": ("many_to_one",),
+    "predicts": ("many_to_one",),
+    "labels": ("many_to_one",),
+    "scenarios": ("one_to_many",),
+    "lag": ("smoother",),
+}
+
+
 class NetworkSettings(Section):
     """The network's shape. Part of every epoch."""
 
-    kind: Literal["forecaster", "chain"] = Field("forecaster", description="chain only hashes its input, for audits and tests")
-    cell: Literal["lstm"] = Field("lstm", description="recurrent cell")
+    kind: Literal["forecaster", "many_to_many", "encoder_decoder", "many_to_one", "one_to_many", "smoother", "chain"] = Field(
+        "forecaster", description="arrangement of the network (docs/models.md); chain only hashes its input, for audits and tests"
+    )
+    cell: Literal["lstm", "gru", "elman"] = Field("lstm", description="recurrent cell; the forecaster's is an LSTM")
     hidden: int = Field(64, ge=8, le=1024, multiple_of=8, description="width of hidden and cell")
     layers: int = Field(1, ge=1, le=8, description="stacked layers")
     horizon: int = Field(24, ge=1, le=512, description="leads forecast, in sampling intervals")
     levels: tuple[float, ...] = Field((0.1, 0.5, 0.9), description="quantile levels, rising, with 0.5")
-    context: int = Field(128, ge=16, le=4096, multiple_of=8, description="readings kept in the row's window")
+    context: int = Field(128, ge=16, le=4096, multiple_of=8, description="readings kept in the forecaster's row")
     targets: tuple[str, ...] = Field((), description="channels to forecast; empty: all")
+    window_readings: int = Field(
+        24, ge=2, le=100_000, description="many_to_one: readings of a window, where there are no sessions"
+    )
+    session_gap_s: float | None = Field(None, gt=0, description="many_to_one: a longer gap ends a session, s")
+    predicts: Literal["next_mean", "label", "class"] = Field(
+        "next_mean", description="many_to_one: the mean of the next window, the number at input.label, or one of model.labels"
+    )
+    labels: tuple[str, ...] = Field((), description="many_to_one: the classes, texts at input.label")
+    scenarios: int = Field(16, ge=1, le=256, description="one_to_many: trajectories drawn for each reading")
+    lag: int = Field(8, ge=1, le=512, description="smoother: readings after the one that its output is about")
 
     @field_validator("levels")
     @classmethod
@@ -166,12 +201,38 @@ class NetworkSettings(Section):
             raise ValueError("must rise, lie between 0 and 1, and contain 0.5, such as [0.1, 0.5, 0.9]")
         return value
 
-    @field_validator("targets")
+    @field_validator("targets", "labels")
     @classmethod
-    def _targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
-            raise ValueError("must name each channel once")
+            raise ValueError("must name each one once")
         return value
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> NetworkSettings:
+        """Refuse what another kind is set by, and a many_to_one that does not say what comes out."""
+        for name, kinds in KINDS_OF.items():
+            value = getattr(self, name)
+            if self.kind not in kinds and value != type(self).model_fields[name].default:
+                supported = "; the default forecaster supports cell lstm" if name == "cell" else ""
+                raise ValueError(
+                    f"model.{name} = {json.dumps(value)} is a setting of model.kind {' | '.join(kinds)}, not of "
+                    f'"{self.kind}"{supported}: remove it, or set that kind'
+                )
+        if (self.predicts == "class") != bool(self.labels) or len(self.labels) == 1:
+            raise ValueError(
+                'model.predicts = "class" and model.labels go together: name two labels or more, such as ["idle", "busy"]'
+            )
+        if self.session_gap_s is not None and self.window_readings != type(self).model_fields["window_readings"].default:
+            raise ValueError("model.session_gap_s and model.window_readings are both set: remove one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_others(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that belong to other kinds alone are not written: they say nothing of this network."""
+        written: dict[str, Any] = handler(self)
+        others = {name for name, kinds in KINDS_OF.items() if name != "cell" and self.kind not in kinds}
+        return {name: value for name, value in written.items() if name not in others}
 
 
 class ModelSettings(NetworkSettings):
@@ -300,6 +361,19 @@ class Settings(Section):
         if unknown:
             channels = ", ".join(self.input.channels)
             raise ValueError(f"model.targets names {unknown[0]!r}, which is no channel of input.values: use {channels}")
+        return self
+
+    @model_validator(mode="after")
+    def _kind_is_served(self) -> Settings:
+        kind, gap_s = self.model.kind, self.model.session_gap_s
+        if self.retrain.supervised and kind in KINDS_OF["cell"]:
+            raise ValueError(f'model.kind = "{kind}" is not retrained: set retrain.supervised = false')
+        if gap_s is not None and gap_s >= self.input.max_gap_s:
+            raise ValueError("model.session_gap_s must be less than input.max_gap_s, after which a stream starts afresh")
+        if kind == "many_to_one" and self.output.emit_every > 1:
+            raise ValueError("output.emit_every is not for many_to_one, which emits one output a window: remove it")
+        if self.input.label and self.input.format != "json":
+            raise ValueError(f'input.label is read from JSON, and input.format = "{self.input.format}": remove one of them')
         return self
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ from daemon.replay import Watch
 from daemon.report import write as write_report
 from daemon.scoring import Scorer
 from daemon.weights import artifact_of, read_file
-from models import arithmetic, artifacts
+from models import arithmetic, artifacts, kinds
 from models.forecaster import NAIVE
 
 PROGRESS_S = 5.0
@@ -293,7 +293,7 @@ def _opened(settings: Settings, sources: Sources, stack: ExitStack) -> Audit:
 def weighed(epochs: Mapping[int, Sequence[Epoch]]) -> set[str]:
     """The versions among epochs that have weights."""
     every = [epoch for part in epochs.values() for epoch in part]
-    return {epoch.model_version for epoch in every if epoch.engine.model.kind == "forecaster"} - {NAIVE}
+    return {epoch.model_version for epoch in every if kinds.has_weights(epoch.engine)} - {NAIVE}
 
 
 def _topic_of(recording: Path) -> str:

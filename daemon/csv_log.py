@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -50,7 +50,8 @@ def read_csv(path: Path, settings: InputSettings) -> Iterator[Record]:
     rows = _rows(path)
     _, header = next(rows, (1, []))
     time_column, sources = _columns(path, header, settings)
-    document = _document(settings)
+    label = _find([name.strip() for name in header], settings.label) if settings.label else None
+    document = _document(settings, labelled=label is not None)
     offset = 0
     for number, cells in rows:
         if len(cells) != len(header):
@@ -58,7 +59,10 @@ def read_csv(path: Path, settings: InputSettings) -> Iterator[Record]:
         time_ms, time = _time(cells[time_column])
         for stream, columns in sources:
             key, name = _names(cells[stream] if isinstance(stream, int) else stream)
-            value = document(name, time, *[_number(cells[column]) for column in columns])
+            given = [_number(cells[column]) for column in columns]
+            if label is not None:
+                given.append("null" if _is_missing(cells[label]) else json.dumps(cells[label].strip()))
+            value = document(name, time, *given)
             yield Record(path.name, 0, offset, time_ms, key, value.encode())
             offset += 1
 
@@ -110,15 +114,15 @@ def _columns(path: Path, header: Sequence[str], settings: InputSettings) -> tupl
     if stream is not None or settings.values:
         absent = ", ".join(repr(dotted) for dotted, column in zip(paths.values(), values, strict=True) if column is None)
         raise RecordingError(path, 1, f"no column {absent}: name the columns of the values with input.value or input.values")
-    return time, _wide(path, names, time)
+    return time, _wide(path, names, {time, _find(names, settings.label) if settings.label else None})
 
 
-def _wide(path: Path, names: Sequence[str], time: int) -> list[_Source]:
-    """Every numeric column but the time, as a stream named after it."""
+def _wide(path: Path, names: Sequence[str], others: Collection[int | None]) -> list[_Source]:
+    """Every numeric column but time and label, as a stream named after it."""
     with suppress(RecordingError):  # it is raised again, in its place, when the rows are read
         peeked: list[list[str]] = []
         peeked.extend(cells for _, cells in islice(_rows(path), 1, _PEEK_ROWS + 1) if len(cells) == len(names))
-    numeric = [i for i, name in enumerate(names) if i != time and name and _is_numeric(cells[i] for cells in peeked)]
+    numeric = [i for i, name in enumerate(names) if i not in others and name and _is_numeric(cells[i] for cells in peeked)]
     streams = [names[i] for i in numeric]
     if not streams:
         raise RecordingError(path, 1, "there is no stream column and no numeric one: name them with input.stream and input.value")
@@ -147,9 +151,9 @@ def _is_missing(cell: str) -> bool:
     return cell.strip().casefold() in _MISSING
 
 
-def _document(settings: InputSettings) -> Callable[..., str]:
-    """Fills stream, time and values, given as JSON, into a JSON object with the fields that the settings name."""
-    paths = (settings.stream, settings.time, *(settings.values.values() or [settings.value]))
+def _document(settings: InputSettings, labelled: bool) -> Callable[..., str]:
+    """Fills stream, time, values and label, given as JSON, into a JSON object with the fields that the settings name."""
+    paths = (settings.stream, settings.time, *(settings.values.values() or [settings.value]), *([settings.label] * labelled))
     document: dict[str, Any] = {}
     for i, path in enumerate(paths):
         *parents, leaf = path.split(".")

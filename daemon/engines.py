@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from daemon.epochs import Epoch
 from daemon.errors import StateError
-from models import artifacts
+from models import artifacts, kinds
 from models.chain import Chain
 from models.engine import Engine
-from models.forecaster import NAIVE, Forecaster
-from models.networks import NaiveNetwork, Network
+from models.forecaster import NAIVE
 
 
 class Engines:
@@ -27,16 +27,17 @@ class Engines:
             StateError: Its weights are not there.
             ArtifactError: They cannot be used.
         """
-        if epoch.engine.model.kind == "chain":
+        if not kinds.has_weights(epoch.engine):
             return Chain(epoch.to_bytes())
         key = (epoch.model_version, epoch.engine.model_dump_json())
         if key not in self._made:
-            self._made[key] = Forecaster(epoch.engine, self._network(epoch), epoch.model_version)
+            self._made[key] = kinds.of(epoch.engine).engine(epoch.engine, self._network(epoch), epoch.model_version)
         return self._made[key]
 
-    def _network(self, epoch: Epoch) -> Network | NaiveNetwork:
-        if epoch.model_version == NAIVE:
-            return NaiveNetwork(epoch.engine)
+    def _network(self, epoch: Epoch) -> Any:
+        naive = kinds.of(epoch.engine).naive
+        if epoch.model_version == NAIVE and naive is not None:
+            return naive(epoch.engine)
         data = self._artifact(epoch.model_version)
         if data is None:
             raise StateError(

@@ -6,7 +6,7 @@ from functools import cache
 
 from config.settings import EngineSettings
 from daemon.epochs import Epoch
-from models import arithmetic
+from models import arithmetic, kinds
 from models.layout import ENGINE_VERSION
 
 
@@ -16,7 +16,7 @@ def here(engine: EngineSettings) -> str:
     Raises:
         UnstableArithmetic: The self-check failed.
     """
-    return "chain" if engine.model.kind == "chain" else _checked(engine.model_dump_json())
+    return _checked(engine.model_dump_json()) if kinds.has_weights(engine) else kinds.CHAIN
 
 
 def reproducible(epoch: Epoch) -> bool:

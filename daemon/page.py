@@ -118,8 +118,8 @@ def stream_document(place: Place, view: RowView, forecasts: list[bytes], reading
     """A stream as the list shows it."""
     told: dict[str, Any] = {"partition": place[0], "stream": place[1], "count": int(view.row["count"]), "version": view.version}
     told["time_ms"] = int(view.row["last_time_ms"]) if told["count"] else None  # after a reset there is none
-    if "window" not in (view.row.dtype.names or ()):
-        return told  # the chain engine keeps no readings
+    if not _keeps_readings(view.row):
+        return told
     channel = view.channels.index(view.targets[0])
     times, values = window(view.row, channel, readings)
     told |= {"target": view.targets[0], "times_ms": times, "values": values, "interval_ms": int(view.row["interval_ms"])}
@@ -130,12 +130,17 @@ def stream_document(place: Place, view: RowView, forecasts: list[bytes], reading
 def detail_document(place: Place, view: RowView, forecasts: list[bytes]) -> dict[str, Any]:
     """One stream in full: its window, and what was forecast for its readings since it is looked at, by lead."""
     told = stream_document(place, view, forecasts, 1 << 16)
-    if "window" not in (view.row.dtype.names or ()):
+    if not _keeps_readings(view.row):
         return told
     spread = float(view.row["spread"][0])
     ratios = [[_number(each) for each in view.row[name][0]] for name in ("model_error", "naive_error")]
     told |= {"spread": _number(spread), "model_error": ratios[0], "naive_error": ratios[1], "past": past(view, forecasts)}
     return told
+
+
+def _keeps_readings(row: Any) -> bool:
+    """Whether it is a row of the forecaster: those of other kinds keep no window, and their records are shown nowhere here."""
+    return "window" in (row.dtype.names or ())
 
 
 def window(row: Any, channel: int, readings: int) -> tuple[list[int], list[float | None]]:

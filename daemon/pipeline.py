@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from daemon import codec, control
+from daemon import codec, control, outputs
 from daemon.batch import Batch, Batcher
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.handover import Handover, Stepping
 from daemon.records import DeadLetter, Message, Reading, Record
 from models.ahead import Ahead
-from models.engine import Engine, QuantileForecasts, Readings, Rebuilds
+from models.engine import Engine, Named, QuantileForecasts, Readings, Rebuilds
 from models.layout import ladder
 from models.table import StateTable
 
@@ -163,6 +163,7 @@ class Pipeline:
         self._handover = Handover(self.epochs, epoch, self._engine_for)
         engine = self._handover.own.engine
         self.ahead = Ahead(self.table, engine, epoch.first_offset) if isinstance(engine, Rebuilds) else None
+        self._named = engine if isinstance(engine, Named) else None
         self.table.slots.capacity = epoch.engine.max_streams_per_partition
         self._decoder = codec.Decoder(epoch.engine.input)
         self._batcher = Batcher(epoch.engine, self.table.slots)
@@ -207,6 +208,9 @@ class Pipeline:
                 rows = self.table.gather(slots[part])
                 if self.ahead and stepping is self._handover.own:
                     self.ahead.use(slots[part], rows)
+                if self._named:
+                    starting = np.flatnonzero(readings.fresh)
+                    rows[starting] = self._named.named(rows[starting], [batch.streams[i] for i in part[starting]])
             with self._stage("step"):
                 output = stepping.engine.step(rows, readings)
             with self._stage("scatter"):
@@ -242,19 +246,27 @@ class Pipeline:
         messages: list[Message | None],
     ) -> None:
         """Put the messages of one part's emitted forecasts in their places."""
-        every = self.epoch.engine.emit_every
-        if every > 1:
-            emits = (rows["count"] - 1) % every == 0  # (B,)
+        emits = _emits(output, rows, self.epoch.engine.emit_every)
+        if emits is not None:
             part, time_ms = part[emits], time_ms[emits]
             output = type(output)(*(column[emits] for column in output))
         positions = part.tolist()
         streams = [batch.streams[i] for i in positions]
         engine = self.epoch.engine
-        values = codec.encode(output, streams, time_ms, engine.targets, engine.model.levels, version)
+        values = outputs.encode(output, streams, time_ms, engine, version)
         partition, offsets, elements = self.partition, batch.offsets, batch.elements
         for i, stream, value in zip(positions, streams, values, strict=True):
             source = codec.source_header(partition, offsets[i], elements[i])
             messages[i] = _new(Message, (stream.encode(), value, (("source", source),)))
+
+
+def _emits(output: Any, rows: np.ndarray, every: int) -> np.ndarray | None:
+    """Which of the rows have an output that is emitted, bool (B,); None is all of them."""
+    emits: np.ndarray | None = getattr(output, "emits", None)
+    if every > 1:
+        chosen = (rows["count"] - 1) % every == 0  # (B,)
+        emits = chosen if emits is None else emits & chosen
+    return emits
 
 
 def by_partition(records: Sequence[Record]) -> Iterator[tuple[int, list[Record]]]:

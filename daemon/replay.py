@@ -27,7 +27,7 @@ from daemon.report import write as write_report
 from daemon.scoring import Scorer
 from daemon.train import Streams
 from daemon.weights import read_file
-from models import arithmetic, artifacts
+from models import arithmetic, artifacts, kinds
 from models.forecaster import NAIVE
 from models.layout import ENGINE_VERSION
 
@@ -183,6 +183,8 @@ def _run(
     settings, epochs = selected.settings, selected.epochs
     if every is not None and epochs:
         raise OperatorError("This recording carries epochs, which say what was in force when: add --ignore-epochs to retrain.")
+    if every is not None and not kinds.replaceable(settings.model.kind):
+        raise OperatorError(f'model.kind = "{settings.model.kind}" is not retrained: only "forecaster" is.')
     choose = _Recorded(epochs, known) if epochs else _Own(settings, known)
     polls: Iterable[list[Record]] = _polls(selected.records(), poll_records)
     if isinstance(choose, _Own) and every is not None:
@@ -269,9 +271,16 @@ class _Own:
         if len(weights) > 1:
             raise OperatorError(f"{len(weights)} weights files are given for data without epochs: give one.")
         self._engine = settings.engine()
-        kind = self._engine.model.kind
-        self.version = next(iter(weights), NAIVE) if kind == "forecaster" else kind
+        self.version = self._version(weights)
         self._fingerprint = fingerprints.here(self._engine)
+
+    def _version(self, weights: Mapping[str, bytes]) -> str:
+        kind = self._engine.model.kind
+        if not kinds.has_weights(self._engine):
+            return kind
+        if not weights and kinds.of(self._engine).naive is None:
+            raise OperatorError(f'model.kind = "{kind}" forecasts nothing without weights: give --weights FILE.')
+        return next(iter(weights), NAIVE)
 
     def __call__(self, record: Record) -> list[Epoch]:
         return [Epoch(record.partition, record.offset, self.version, self._engine, ENGINE_VERSION, self._fingerprint)]
@@ -375,6 +384,8 @@ def _counts(title: str, counts: Counter[str]) -> Iterator[str]:
 
 def _scores(targets: Sequence[str], rungs: Sequence[int], scores: Scores) -> Iterator[str]:
     """A line for each target and lead: mean errors in units of the stream's spread, and how often the interval held."""
+    if not scores.pairs.any():
+        return  # nothing has come due, or the kind is not scored as it goes
     yield f"{'target':<12} {'lead':>5} {'forecasts':>10} {'error':>8} {'naive':>8} {'to naive':>9} {'covered':>8}"
     for target, name in enumerate(targets):
         for rung, lead in enumerate(rungs):

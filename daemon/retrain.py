@@ -27,10 +27,11 @@ from daemon.trials import Trial
 from daemon.weights import ModelStore
 from models import artifacts, judging
 from models.artifacts import Manifest
+from models.descent import NotEnoughReadings, Recipe
 from models.forecaster import NAIVE
 from models.judging import Judged
 from models.networks import NaiveNetwork, Network
-from models.training import NotEnoughReadings, Recipe, Report, fit
+from models.training import Report, fit
 from models.training_data import Series, tail_ms
 
 #: The end of the transactional id of everything that the worker publishes.

@@ -40,7 +40,7 @@ _SAMPLE_S = 0.25
 
 
 class _Forecast(msgspec.Struct):
-    """What is scored of a forecast; digests of the chain engine have no targets."""
+    """What is scored of a forecast; records of kinds that forecast no leads have no targets."""
 
     interval_ms: int | None = None
     targets: dict[str, dict[str, list[float | None]]] = {}
@@ -133,6 +133,7 @@ class Scorer:
         self.anomalies: list[tuple[float, str, int]] = []  # the highest: score, series, time
         self.bucket_ms = _FIRST_BUCKET_MS
         self.buckets: dict[int, float] = {}  # the highest anomaly score by time
+        self.unscored = 0  # records without leads: answers, scenarios, smoothed readings, digests
         self.readings = 0
         self.rates: list[tuple[float, int]] = []  # seconds since the start, readings applied
         self._started_s = time.perf_counter()
@@ -178,6 +179,8 @@ class Scorer:
             yield (
                 f"{row.lead:>5} {row.pairs:>10} {row.model:>8.4f} {row.naive:>8.4f} {seasonal:>9} {ratio:>9} {row.covered:>8.1%}"
             )
+        if self.unscored:
+            yield f"{self.unscored} records are of a kind that forecasts no leads: they are not scored"
 
     def _begin(self, epoch: Epoch, record: Record) -> None:
         if (epoch.partition, epoch.first_offset) not in self._seen:
@@ -197,6 +200,7 @@ class Scorer:
             sent = forecasts.get(b"%d,%d,%d" % (partition, record.offset, element))
             forecast = _parse(sent) if sent else None
             if forecast is not None:
+                self.unscored += not forecast.targets
                 self._anomaly(stream, time_ms, forecast.anomaly_score)
             for target in engine.targets:
                 series = self._series(partition, stream, target, len(engine.targets) > 1)

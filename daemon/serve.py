@@ -29,7 +29,7 @@ from daemon.supervise import Supervisor
 from daemon.swap import InForce, Watcher
 from daemon.viewing import Viewing
 from daemon.watchdog import Watchdog
-from models import arithmetic
+from models import arithmetic, kinds
 from models.artifacts import ArtifactError
 from models.layout import ENGINE_VERSION
 
@@ -111,8 +111,8 @@ def _serve(
 
 def _self_check(settings: Settings) -> str:
     """The arithmetic fingerprint, after the self-check; nothing to check where the engine only hashes."""
-    if settings.model.kind == "chain":
-        return "chain"
+    if not kinds.has_weights(settings.engine()):
+        return kinds.CHAIN
     fingerprint = arithmetic.check(settings.engine())
     log.info("self-check passed", fingerprint=fingerprint, engine_version=ENGINE_VERSION)
     return fingerprint
@@ -141,7 +141,7 @@ def _make_loop(
     ownership = Ownership(settings, restorer, lambda: topics.ensured(settings, broker), metrics)
     committer = Committer(settings, broker, metrics)
     loop = Loop(settings, broker, ownership, committer, metrics, health, stopping, supervisor.want, viewing)
-    if settings.model.kind == "forecaster":
+    if kinds.replaceable(settings.model.kind):
         Watcher(store, in_force, engine_for, metrics).start()  # last: what is above may be tried again
     else:
         store.close()

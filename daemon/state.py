@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from config.settings import EngineSettings, Settings
+from config.settings import Settings
 from daemon import blocks, control, epochs
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers import connect
@@ -24,9 +24,8 @@ from daemon.errors import BadRecord, OperatorError, StateError
 from daemon.record import read_whole, wanted_partitions
 from daemon.recording import written
 from daemon.records import Record
-from models.chain import Chain
+from models import kinds
 from models.engine import version_number
-from models.layout import row_dtype
 from models.slots import FORGOTTEN_MS
 
 
@@ -174,12 +173,8 @@ def _checkpoint(number: int, values: _Values, known: Sequence[Epoch]) -> Checkpo
             "hold: restore topic `epochs` from a copy, or take a new kafka.group_id and start cold."
         )
     living = (value for value in values.blocks.values() if value is not None)
-    ids, rows = blocks.living_rows(living, mark, _dtype(made_by.engine))
+    ids, rows = blocks.living_rows(living, mark, kinds.row_dtype(made_by.engine))
     return Checkpoint(number, mark, ids, rows, {version_number(epoch.model_version): epoch.model_version for epoch in known})
-
-
-def _dtype(engine: EngineSettings) -> np.dtype[Any]:
-    return Chain.row_dtype if engine.model.kind == "chain" else row_dtype(engine)
 
 
 def _lines(checkpoint: Checkpoint) -> Iterator[str]:

@@ -6,6 +6,7 @@ counted and left out. The file appears whole or not at all, and nothing is train
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from array import array
@@ -20,11 +21,13 @@ from daemon.codec import Decoder, format_time
 from daemon.control import is_control
 from daemon.csv_log import for_csv, read_csv
 from daemon.errors import BadRecord, OperatorError
+from daemon.labels import Labels
 from daemon.recording import Recording, is_csv, written
 from daemon.records import Reading, Record
-from models import artifacts
+from models import artifacts, kinds, training
 from models.artifacts import Manifest, TrainingFacts
-from models.training import NotEnoughReadings, Recipe, Report, fit
+from models.descent import NotEnoughReadings
+from models.kinds import Report
 from models.training_data import Series
 
 PROGRESS_S = 2.0
@@ -50,29 +53,29 @@ def run(
         until: Only readings before this RFC 3339 time are used; None is all.
         seed: Of first weights and sampling. Equal data, settings and seed give equal bytes on one machine.
         say: Takes the summary; standard output where None.
-        steps: Optimizer steps at most; None: as many as `Recipe` says.
+        steps: Optimizer steps at most; None: as many as the kind's recipe says.
 
     Returns:
         0.
 
     Raises:
-        SettingsError: `until` is no time, or the settings are for an engine without weights.
+        SettingsError: `until` is no time, the settings are for an engine without weights, or do not say where labels are.
         OperatorError: The data cannot be read or is not enough, or the file cannot be written.
     """
     engine = settings.engine()
-    if engine.model.kind != "forecaster":
+    if not kinds.has_weights(engine):
         raise SettingsError(f'model.kind = "{engine.model.kind}" has no weights to train: set it to "forecaster".')
+    labels = Labels(settings) if engine.model.predicts != "next_mean" else None
     until_ms = selection.until_ms(until)
-    recipe = None if steps is None else Recipe(steps=steps)
     with written(out) as file:
         settings = for_csv(settings) if is_csv(data) else settings
         records = read_csv(data, settings.input) if is_csv(data) else iter(Recording(data))
         log.info("reading", data=str(data))
-        streams = Streams(Decoder(settings.input), len(engine.channels))
+        streams = Streams(Decoder(settings.input), len(engine.channels), labels=labels)
         streams.read(records, until_ms)
         started_s = time.perf_counter()
         try:
-            network, report = fit(streams.series(), engine, seed, recipe, progress=_progress())
+            network, report = kinds.of(engine).fit(streams.series(), engine, seed, steps, _progress())
         except NotEnoughReadings as error:
             raise OperatorError(f"{data}: {error}") from None
         artifact = artifacts.dump(network, Manifest.of(engine, facts(report, seed)))
@@ -84,8 +87,7 @@ def run(
         f"{format_time(report.first_time_ms)} to {format_time(report.last_time_ms)}; {streams.bad} records not decodable",
         f"training    {report.steps} steps in {seconds:.1f} s, weights of step {report.best_step} kept; "
         f"{report.skipped} steps skipped, {report.clipped} gradients cut (largest {report.largest_gradient:.2g})",
-        f"hold-out    pinball {report.pinball:.4f}, mean absolute error {report.mae:.4f}, last value {report.naive_mae:.4f} "
-        f"({_ratio(report)}), in spreads, from {format_time(report.cut_ms)} on",
+        f"hold-out    {_held_out(report)}, from {format_time(report.cut_ms)} on",
     ]
     (say or _to_stdout)("\n".join(summary))
     return 0
@@ -94,11 +96,18 @@ def run(
 class Streams:
     """Collects readings by partition and stream, in log order; of the wanted streams alone."""
 
-    def __init__(self, decoder: Decoder, channels: int, wanted: Callable[[str], bool] = lambda _stream: True) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        channels: int,
+        wanted: Callable[[str], bool] = lambda _stream: True,
+        labels: Labels | None = None,
+    ) -> None:
         self.bad = 0
         self._wanted = wanted
+        self._labels = labels
         self._decoder, self._channels = decoder, channels
-        self._columns: dict[tuple[int, str], tuple[array[int], array[float]]] = {}
+        self._columns: dict[tuple[int, str], tuple[array[int], array[float], array[float]]] = {}
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -107,7 +116,9 @@ class Streams:
         """Decode all records; keep readings before `until_ms`."""
         for record in records:
             readings = self.decode(record)
-            self.add(record.partition, [one for one in readings if until_ms is None or one.time_ms < until_ms])
+            labels = self._labels.of(record) if self._labels and readings else [math.nan] * len(readings)
+            kept = [i for i, one in enumerate(readings) if until_ms is None or one.time_ms < until_ms]
+            self.add(record.partition, [readings[i] for i in kept], [labels[i] for i in kept])
 
     def decode(self, record: Record) -> Sequence[Reading]:
         """A record's readings; none, and counted, where it cannot be decoded. Control records hold none."""
@@ -119,38 +130,49 @@ class Streams:
             self.bad += 1
             return []
 
-    def add(self, partition: int, readings: Iterable[Reading]) -> None:
-        """Keep readings of one record."""
-        for reading in readings:
+    def add(self, partition: int, readings: Sequence[Reading], labels: Sequence[float] = ()) -> None:
+        """Keep readings of one record, and their labels where there are any."""
+        for place, reading in enumerate(readings):
             if self._wanted(reading.stream):
                 key = (partition, reading.stream)
                 if key not in self._columns:
-                    self._columns[key] = array("q"), array("d")
-                times, values = self._columns[key]
+                    self._columns[key] = array("q"), array("d"), array("d")
+                times, values, known = self._columns[key]
                 times.append(reading.time_ms)
                 values.extend(reading.values)
+                if self._labels:
+                    known.append(labels[place])
 
     def series(self) -> list[Series]:
         """What was collected, one series a stream."""
         return [
-            Series(stream, np.array(times, np.int64), np.array(values, np.float64).reshape(-1, self._channels))
-            for (_, stream), (times, values) in self._columns.items()
+            Series(
+                stream,
+                np.array(times, np.int64),
+                np.array(values, np.float64).reshape(-1, self._channels),
+                np.array(labels, np.float64) if self._labels else None,
+            )
+            for (_, stream), (times, values, labels) in self._columns.items()
         ]
 
 
-def _ratio(report: Report) -> str:
-    return f"{report.mae / report.naive_mae - 1:+.1%}" if report.naive_mae else "-"
+def _held_out(report: Report) -> str:
+    """The scores in words."""
+    if isinstance(report, training.Report):
+        ratio = f"{report.mae / report.naive_mae - 1:+.1%}" if report.naive_mae else "-"
+        errors = f"mean absolute error {report.mae:.4f}, last value {report.naive_mae:.4f} ({ratio})"
+        return f"pinball {report.pinball:.4f}, {errors}, in spreads"
+    return ", ".join(f"{name.replace('_', ' ')} {score:.4f}" for name, score in report.scores.items())
 
 
 def facts(report: Report, seed: int) -> TrainingFacts:
     """What a manifest says of a fit."""
-    scores = {"pinball": report.pinball, "mae": report.mae, "naive_mae": report.naive_mae}
     return TrainingFacts(
         seed=seed,
         first_time_ms=report.first_time_ms,
         last_time_ms=report.last_time_ms,
         steps=report.best_step,
-        scores={name: round(score, 6) for name, score in scores.items()},
+        scores={name: round(score, 6) for name, score in report.scores.items()},
     )
 
 

@@ -18,7 +18,7 @@ from daemon.codec import format_time
 from daemon.errors import OperatorError
 from daemon.trials import Trial
 from daemon.weights import ModelStore
-from models import artifacts
+from models import artifacts, kinds
 from models.forecaster import NAIVE
 
 Say = Callable[[str], None]
@@ -55,6 +55,7 @@ def show(settings: Settings, version: str, say: Say) -> int:
 
 def promote(settings: Settings, version: str, say: Say) -> int:
     """Put a version in force; `naive` is one too."""
+    _refuse_unless_replaceable(settings)
     with _store(settings) as (broker, store):
         if version != NAIVE:
             artifacts.load(_known(store, version), settings.engine())
@@ -63,6 +64,7 @@ def promote(settings: Settings, version: str, say: Say) -> int:
 
 def rollback(settings: Settings, say: Say) -> int:
     """Put the version in force that forecast before this one, by the epoch log."""
+    _refuse_unless_replaceable(settings)
     with _store(settings) as (broker, store):
         version = _before(settings, broker, store.current or NAIVE)
         if version != NAIVE:
@@ -72,6 +74,8 @@ def rollback(settings: Settings, say: Say) -> int:
 
 def import_file(settings: Settings, file: Path, promoted: bool, say: Say) -> int:
     """Publish a weights file, and put it in force where `promoted`."""
+    if promoted:
+        _refuse_unless_replaceable(settings)
     data = weights.read_file(file)
     artifacts.load(data, settings.engine())
     with _store(settings) as (broker, store):
@@ -88,6 +92,14 @@ def export(settings: Settings, version: str, out: Path, say: Say) -> int:
         out.write_bytes(data)
         say(f"{len(data)} bytes in {out}")
     return 0
+
+
+def _refuse_unless_replaceable(settings: Settings) -> None:
+    if not kinds.replaceable(settings.model.kind):
+        raise OperatorError(
+            f'model.kind = "{settings.model.kind}" keeps the weights that it began with: only "forecaster" changes them while it '
+            "serves. Take a new kafka.group_id for other weights."
+        )
 
 
 @contextmanager

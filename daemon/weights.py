@@ -13,7 +13,7 @@ from daemon import logs
 from daemon.brokers.port import Broker, LogReader
 from daemon.errors import BrokerError, OperatorError, StateError
 from daemon.records import Record
-from models import artifacts
+from models import artifacts, kinds
 from models.forecaster import NAIVE
 
 CURRENT_KEY = b"current"
@@ -132,10 +132,11 @@ def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
     """The version in force at start; publishes `model.weights` where none is.
 
     Raises:
-        OperatorError: `current` names a version that is not there, or the weights file cannot be used.
+        OperatorError: `current` names a version that is not there, or the weights file cannot be used; or there are no weights of
+            a kind that cannot serve without.
     """
     store.refresh()
-    if settings.model.kind != "forecaster":
+    if not kinds.has_weights(settings.engine()):
         return settings.model.kind
     if store.current is None and settings.model.weights:
         data = read_file(settings.model.weights)
@@ -147,7 +148,13 @@ def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
         return version
     if settings.model.weights:
         log.info("model.weights ignored", reason="the models topic has a version in force", version=store.current)
-    return store.in_force()
+    version = store.in_force()
+    if version == NAIVE and kinds.of(settings.engine()).naive is None:
+        raise OperatorError(
+            f'model.kind = "{settings.model.kind}" cannot serve without weights: make them with `recurd train`, and name '
+            "the file in model.weights."
+        )
+    return version
 
 
 def read_file(path: Path) -> bytes:

@@ -28,7 +28,7 @@ from daemon.retrain import IDENTITY, Tell
 from daemon.trials import Trial, Verdict
 from daemon.weights import ModelStore
 from daemon.worker_metrics import WorkerMetrics, tell_parent
-from models import artifacts
+from models import artifacts, kinds
 from models.artifacts import ArtifactError
 from models.forecaster import NAIVE, Forecaster
 from models.networks import NaiveNetwork
@@ -56,7 +56,7 @@ def run(settings: Settings, once: bool, supervised: bool, say: Callable[[str], N
         OperatorError: The settings are for an engine without weights, or the incumbent cannot be used.
         BrokerError: With `once`, the broker failed.
     """
-    if settings.model.kind != "forecaster":
+    if not kinds.replaceable(settings.model.kind):
         raise OperatorError(f'model.kind = "{settings.model.kind}" is not retrained: only "forecaster" is.')
     os.nice(settings.retrain.nice)
     if once:

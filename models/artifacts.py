@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from config.settings import EngineSettings, NetworkSettings
-from models.features import FEATURE_VERSION, feature_count
-from models.networks import Network
+from models import kinds
 
 #: Larger weights are refused unread.
 MAX_BYTES = 256 * 1024 * 1024
@@ -77,8 +76,8 @@ class Manifest(_Facts):
         return cls(
             network=engine.model,
             channels=engine.channels,
-            feature_count=feature_count(engine),
-            feature_version=FEATURE_VERSION,
+            feature_count=kinds.of(engine).inputs(engine),
+            feature_version=kinds.of(engine).input_version,
             training=training or TrainingFacts(),
         )
 
@@ -88,10 +87,10 @@ def version_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def dump(network: Network, manifest: Manifest) -> bytes:
+def dump(network: Any, manifest: Manifest) -> bytes:
     """The artifact: equal weights and manifest give equal bytes."""
     tensors = {name: weight.detach().contiguous() for name, weight in network.named_parameters()}
-    described = manifest.model_copy(update={"period_ms": network.period_ms}).model_dump(mode="json")
+    described = manifest.model_copy(update={"period_ms": getattr(network, "period_ms", 0)}).model_dump(mode="json")
     text = json.dumps({"manifest": described, "sha256": _digest(described, tensors)}, sort_keys=True, separators=(",", ":"))
     data: bytes = safetensors.torch.save(tensors, {_ENTRY: text})
     return data
@@ -106,7 +105,7 @@ def manifest(data: bytes) -> Manifest:
     return _manifest(_entry(data))
 
 
-def load(data: bytes, expected: EngineSettings) -> tuple[Network, Manifest]:
+def load(data: bytes, expected: EngineSettings) -> tuple[Any, Manifest]:
     """The network in an artifact, ready to serve, and its manifest.
 
     Args:
@@ -123,7 +122,7 @@ def load(data: bytes, expected: EngineSettings) -> tuple[Network, Manifest]:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         _refuse("corrupt", f"its tensors cannot be read ({error}): copy it again from where it was made")
-    network = Network.of(expected)
+    network = kinds.of(expected).network(expected)
     _check_tensors(tensors, dict(network.named_parameters()))
     if _digest(entry["manifest"], tensors) != entry["sha256"]:
         _refuse("corrupt", "its digest does not match: copy it again from where it was made")

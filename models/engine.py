@@ -6,6 +6,7 @@ An engine is pure: equal rows and readings give equal bytes, whatever the batch.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -36,7 +37,10 @@ class Readings(NamedTuple):
 
 
 class Engine(Protocol):
-    """Advances rows by one reading each."""
+    """Advances rows by one reading each.
+
+    What `step` returns is a tuple of columns. One that is called `emits` (bool) says for which rows there is an output.
+    """
 
     row_dtype: np.dtype[Any]  # structured, begins with HEADER
 
@@ -61,6 +65,15 @@ class Rebuilds(Protocol):
         ...
 
 
+@runtime_checkable
+class Named(Protocol):
+    """An engine whose rows know whose they are."""
+
+    def named(self, rows: np.ndarray, streams: Sequence[str]) -> np.ndarray:
+        """Rows that are about to start, with what `step` needs of their streams' ids written into them."""
+        ...
+
+
 class QuantileForecasts(NamedTuple):
     """What the forecaster puts out for B rows, in sensor units; new arrays, the caller owns them."""
 
@@ -78,3 +91,29 @@ class ChainDigests(NamedTuple):
     """What the chain engine puts out for B rows."""
 
     digests: np.ndarray  # uint8 (B, 32)
+
+
+class Answers(NamedTuple):
+    """What many_to_one puts out for B rows, one answer a window: quantiles, or probabilities of O labels; new arrays."""
+
+    answers: np.ndarray  # float64 (B, T, Q), rising along Q; (B, 1, Q) for a label's number; (B, 1, O) probabilities for a class
+    first_ms: np.ndarray  # int64 (B,), time of the window's first reading
+    last_ms: np.ndarray  # int64 (B,), of its last
+    readings: np.ndarray  # int64 (B,), how many it has
+    emits: np.ndarray  # bool (B,), the window is at its end
+
+
+class Scenarios(NamedTuple):
+    """What one_to_many puts out for B rows, in sensor units; new arrays."""
+
+    paths: np.ndarray  # float64 (B, T, S, K)
+    interval_ms: np.ndarray  # int64 (B,), 0 while unknown
+
+
+class Smoothed(NamedTuple):
+    """What the smoother puts out for B rows, in sensor units; new arrays."""
+
+    quantiles: np.ndarray  # float64 (B, T, Q), rising along Q
+    readings: np.ndarray  # float64 (B, T), what was read there; NaN is missing
+    time_ms: np.ndarray  # int64 (B,), of the reading that this is about
+    emits: np.ndarray  # bool (B,), there is such a reading

@@ -1,13 +1,9 @@
 """The default engine: scale, LSTM with a linear highway, calibration. Rows and readings in, quantile forecasts out.
 
-The network works on tiles of exactly 256 rows, or 16 where at most 16 are left, padded with zeros: with these two shapes a
-row's bytes depend neither on its neighbours nor on its place (architecture 3; `models.arithmetic` checks it at start). What
-surrounds it is elementwise and takes all rows at once.
+The network works on tiles (`models.tiles`). What surrounds it is elementwise and takes all rows at once.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,9 +13,7 @@ from models import features
 from models.engine import QuantileForecasts, Readings, version_number
 from models.layout import row_dtype
 from models.networks import NaiveNetwork, Network
-
-TILE_ROWS = 256
-SMALL_TILE_ROWS = 16
+from models.tiles import SMALL_TILE_ROWS, pad, through
 
 #: The model version that serves while there are no weights.
 NAIVE = "naive"
@@ -61,10 +55,7 @@ class Forecaster:
         before = (seen.features, seen.windows, rows["hidden"], rows["cell"])
         model = self.engine.model
         raw = np.empty((*seen.newest.shape, model.horizon, len(model.levels)), np.float32)
-        for part, size in tiles(len(rows)):
-            outputs = self._network.step(*(torch.from_numpy(_pad(column[part], size)) for column in before))
-            real = part.stop - part.start
-            raw[part], rows["hidden"][part], rows["cell"][part] = (output.numpy()[:real] for output in outputs)
+        through(self._network.step, before, (raw, rows["hidden"], rows["cell"]))
         rows["version"] = self.version
         return raw
 
@@ -84,7 +75,7 @@ class Forecaster:
         for numbers, young in ((by_age[full], False), (by_age[~full], True)):
             for first in range(0, len(numbers), SMALL_TILE_ROWS):
                 chosen = numbers[first : first + SMALL_TILE_ROWS]
-                inputs, valid = features.window_features(self._shape, _pad(rows[chosen], SMALL_TILE_ROWS))
+                inputs, valid = features.window_features(self._shape, pad(rows[chosen], SMALL_TILE_ROWS))
                 with torch.inference_mode():
                     state = self._network.warm(torch.from_numpy(inputs), torch.from_numpy(valid) if young else None)
                 rows["hidden"][chosen], rows["cell"][chosen] = (part.numpy()[: len(chosen)] for part in state)
@@ -98,19 +89,3 @@ class Forecaster:
             self.rebuild(rebuilt)
             rows[stale] = rebuilt
         return stale
-
-
-def tiles(count: int) -> Iterator[tuple[slice, int]]:
-    """Cut `count` rows into tiles: (which rows, padded size)."""
-    for first in range(0, count, TILE_ROWS):
-        rest = min(TILE_ROWS, count - first)
-        yield slice(first, first + rest), SMALL_TILE_ROWS if rest <= SMALL_TILE_ROWS else TILE_ROWS
-
-
-def _pad(column: np.ndarray, size: int) -> np.ndarray:
-    """(B, ...) padded with zeros to (size, ...), contiguous."""
-    if len(column) == size:
-        return np.ascontiguousarray(column)
-    padded = np.zeros((size, *column.shape[1:]), column.dtype)
-    padded[: len(column)] = column
-    return padded

@@ -15,8 +15,9 @@ import numpy as np
 
 from config.settings import EngineSettings
 from models.engine import Readings
-from models.forecaster import TILE_ROWS, Forecaster
+from models.forecaster import Forecaster
 from models.networks import NaiveNetwork, Network
+from models.tiles import TILE_ROWS
 from models.training_data import Series, end_to_end, segments, waves
 
 #: Blocks of time, and how often they are drawn anew for the lower bound.

@@ -7,9 +7,7 @@ and seed give equal weights to the bit. S steps, B rows, T targets, K leads, Q l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,36 +16,13 @@ from torch import Tensor
 
 from config.settings import EngineSettings
 from models import highway
+from models.descent import Descent, NotEnoughReadings, Recipe, Weights, one_thread, pinball
 from models.networks import Network
 from models.training_data import Piece, Series, TrainingData, cut, prepare, tail_ms
 
 #: The most streams and readings of each by which the hold-out judges.
 _JUDGED_STREAMS = 64
 _JUDGED_READINGS = 4096
-
-
-class NotEnoughReadings(ValueError):
-    """Too few readings to fit and to judge by; the message says how many are needed."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. The defaults were chosen on the validation months of ETT (weight decay and average matter most)."""
-
-    steps: int = 720  # optimizer steps at most
-    passes: int = 200  # over the training readings at most: with little data more of them only overfit
-    rows: int = 32  # sequences in a minibatch
-    length: int = 168  # readings of a sequence that are learned from
-    burn_in: int = 48  # readings before them that only bring the state up
-    learning_rate: float = 4e-3
-    warm_up: int = 50  # steps of rising learning rate
-    decay: float = 1.0  # AdamW's, on weights but not on biases
-    dropout: float = 0.3  # of the top hidden, before the head
-    average: float = 0.99  # of the weights, a step
-    gradient_norm: float = 1.0  # larger ones are cut to it
-    judge_every: int = 60
-    patience: int = 4  # judgements without a better one, then stop
-    held_out: float = 0.15  # share of the readings, the last by time
 
 
 class Report(NamedTuple):
@@ -68,6 +43,11 @@ class Report(NamedTuple):
     pinball: float
     mae: float
     naive_mae: float  # of the last value
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Those of the hold-out, by name."""
+        return {"pinball": self.pinball, "mae": self.mae, "naive_mae": self.naive_mae}
 
 
 def fit(
@@ -92,7 +72,7 @@ def fit(
         NotEnoughReadings: Nothing can be learned or judged.
     """
     recipe = recipe or Recipe()
-    with _one_thread():
+    with one_thread():
         data = prepare(series, engine, lambda share: progress("features", share))
         train, held_out = _split(data, engine, recipe)
         network = Network.of(engine)
@@ -109,17 +89,6 @@ def fit(
 @torch.no_grad()
 def _set_highway(network: Network, found: highway.Highway) -> None:
     network.highway[..., : network.shape.horizon] = found.lines
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """More threads split sums differently, and the weights' last bits with them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _HeldOut(NamedTuple):
@@ -176,39 +145,19 @@ class _Fit:
             _draw(network, self._generator)
         else:
             _take_over(network, start)
-        self._average = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-        self._skipped = self._clipped = 0
-        self._largest = 0.0
 
     def run(self, progress: Callable[[str, float], None]) -> tuple[Network, Report]:
         """Optimize, and leave the network with the best averaged weights."""
-        recipe, network = self._recipe, self._network
+        network = self._network
         network.highway.requires_grad_(False)
-        optimizer = torch.optim.AdamW(self._groups(), lr=recipe.learning_rate)
-        best, best_step, best_weights, step = self._judge()[0], 0, self._copied(), 0
-        steps = self._most_steps()
-        for step in range(1, steps + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * min(1.0, step / recipe.warm_up)
-            self._step(optimizer, step)
-            if step % recipe.judge_every == 0 or step == steps:
-                score = self._judge()[0]
-                if score < best:
-                    best, best_step, best_weights = score, step, self._copied()
-                elif step - best_step >= recipe.patience * recipe.judge_every:
-                    break
-                progress("training", step / steps)
-        self._average = best_weights
-        scores = self._judge()
-        network.load_state_dict(best_weights)
+        descent = Descent(network, self._recipe, self._most_steps(), self._loss, lambda weights: self._judge(weights)[0])
+        best, course = descent.run(progress)
+        scores = self._judge(best)
+        network.load_state_dict(best)
         network.highway.requires_grad_(True)
         times = self._data.time_ms
         report = Report(
-            step,
-            best_step,
-            self._skipped,
-            self._clipped,
-            self._largest,
+            *course,
             len(self._data),
             int(times.min()),
             int(times.max()),
@@ -217,20 +166,10 @@ class _Fit:
         )
         return network.eval(), report
 
-    def _copied(self) -> dict[str, Tensor]:
-        return {name: weight.clone() for name, weight in self._average.items()}
-
     def _most_steps(self) -> int:
         recipe = self._recipe
         by_passes = int(recipe.passes * self._odds[-1]) // (recipe.rows * recipe.length)
         return min(recipe.steps, max(by_passes, 2 * recipe.judge_every))
-
-    def _groups(self) -> list[dict[str, object]]:
-        """Weights are pulled to zero, biases are not, the highway is not touched at all."""
-        named = [(name, weight) for name, weight in self._network.named_parameters() if name != "highway"]
-        weights = [weight for name, weight in named if "bias" not in name]
-        biases = [weight for name, weight in named if "bias" in name]
-        return [{"params": weights, "weight_decay": self._recipe.decay}, {"params": biases, "weight_decay": 0.0}]
 
     @torch.no_grad()
     def _leave_out_highway(self, pieces: Sequence[Piece]) -> None:
@@ -239,10 +178,9 @@ class _Fit:
             windows = torch.from_numpy(self._data.windows(piece))
             self._residuals[piece.first : piece.last] -= self._network.ahead(windows)
 
-    def _step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def _loss(self) -> Tensor:
         recipe, network = self._recipe, self._network
         features, residuals, begun = self._minibatch()
-        network.train()
         hidden, cell = _zero_state(network, recipe.rows)
         with torch.no_grad():
             _, hidden, cell = network.unroll(features[: recipe.burn_in], None, hidden, cell)
@@ -250,21 +188,7 @@ class _Fit:
         drawn = torch.rand(recipe.length, recipe.rows, network.shape.hidden, generator=self._generator)
         kept = (drawn >= recipe.dropout) / (1 - recipe.dropout)
         quantiles, _, _ = network.unroll(features[recipe.burn_in :], None, hidden, cell, kept)
-        loss = pinball(residuals[recipe.burn_in :], quantiles, self._levels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        weights = [weight for weight in network.parameters() if weight.requires_grad]
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_norm))
-        if not np.isfinite(norm):
-            self._skipped += 1
-            return
-        self._largest = max(self._largest, norm)
-        self._clipped += norm > recipe.gradient_norm
-        optimizer.step()
-        keep = min(recipe.average, step / (step + 10))  # the first weights are soon forgotten
-        with torch.no_grad():
-            for name, weight in network.named_parameters():
-                self._average[name].lerp_(weight, 1 - keep)
+        return pinball(residuals[recipe.burn_in :], quantiles, self._levels)
 
     def _minibatch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sequences with a burn-in before each, drawn evenly over the training readings, half of them with the sign turned.
@@ -301,30 +225,16 @@ class _Fit:
         return self._features[index], residuals, torch.where(judged, torch.from_numpy(self._data.targets)[index], torch.nan)
 
     @torch.no_grad()
-    def _judge(self) -> tuple[float, float, float]:
-        """Pinball and mean absolute error of the averaged weights on the hold-out, and the last value's error."""
+    def _judge(self, weights: Weights) -> tuple[float, float, float]:
+        """Pinball and mean absolute error of these weights on the hold-out, and the last value's error."""
         features, residuals, targets = self._judged
         network = Network(self._network.shape, self._network.channels, self._network.targets, self._network.features)
-        network.load_state_dict(self._average)
+        network.load_state_dict(weights)
         quantiles, _, _ = network.eval().unroll(features, None, *_zero_state(network, features.shape[1]))
         quantiles = quantiles.sort(dim=-1).values
         median = quantiles[..., network.shape.levels.index(0.5)]
         errors = (residuals - median).abs().nanmean(), targets.abs().nanmean()
         return float(pinball(residuals, quantiles, self._levels)), float(errors[0]), float(errors[1])
-
-
-def pinball(targets: Tensor, quantiles: Tensor, levels: Tensor) -> Tensor:
-    """Mean over known targets and over levels of max(q d, (q - 1) d), d = target - quantile: least at the q-quantile.
-
-    Args:
-        targets: (...,), NaN is unknown.
-        quantiles: (..., Q).
-        levels: (Q,).
-    """
-    known = ~torch.isnan(targets)
-    away = torch.where(known, targets, 0.0)[..., None] - quantiles
-    loss = torch.maximum(levels * away, (levels - 1) * away) * known[..., None]
-    return loss.sum() / (known.sum().clamp(min=1) * len(levels))
 
 
 def _draw(network: Network, generator: torch.Generator) -> None:

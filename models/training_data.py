@@ -32,16 +32,20 @@ class Series(NamedTuple):
     stream: str
     time_ms: np.ndarray  # int64 (n,)
     values: np.ndarray  # float64 (n, C), NaN is missing
+    labels: np.ndarray | None = None  # float64 (n,), what many_to_one is trained on: a number, or a class by place; NaN is none
 
     def since(self, time_ms: int) -> Series:
         """The readings from a time on."""
-        kept = self.time_ms >= time_ms
-        return Series(self.stream, self.time_ms[kept], self.values[kept])
+        return self.chosen(self.time_ms >= time_ms)
 
     def before(self, time_ms: int) -> Series:
         """The readings before a time."""
-        kept = self.time_ms < time_ms
-        return Series(self.stream, self.time_ms[kept], self.values[kept])
+        return self.chosen(self.time_ms < time_ms)
+
+    def chosen(self, which: np.ndarray | slice) -> Series:
+        """Some of the readings, in order."""
+        labels = None if self.labels is None else self.labels[which]
+        return Series(self.stream, self.time_ms[which], self.values[which], labels)
 
 
 class Piece(NamedTuple):
@@ -121,10 +125,8 @@ def prepare(
     starts, time_ms, values = end_to_end(parts, len(engine.channels))
     seen = _observe(shape, starts, time_ms, values, progress)
     known = np.where(np.isnan(values[:, shape.targets]), np.nan, seen.newest)  # (N, T)
-    targets = [
-        _targets(time_ms[first:last], _Observed(*(column[first:last] for column in seen)), known[first:last], shape)
-        for first, last in pairwise(starts)
-    ]
+    columns = time_ms, seen.interval_ms, seen.newest, seen.spread, known
+    targets = [lead_targets(engine.model.horizon, *(column[i:j] for column in columns)) for i, j in pairwise(starts)]
     history = [_led_in(seen.newest[first:last], engine.model.context - 1) for first, last in pairwise(starts)]
     return TrainingData(
         starts,
@@ -162,7 +164,7 @@ def segments(series: Sequence[Series], max_gap_s: float) -> list[Series]:
 def end_to_end(parts: Sequence[Series], channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Segments behind one another: their starts (G + 1,), times (N,) and values (N, C)."""
     none = Series("", np.zeros(0, np.int64), np.zeros((0, channels)))
-    time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *parts, strict=True))[1:])
+    time_ms, values = (np.concatenate(columns) for columns in list(zip(none, *parts, strict=True))[1:3])
     return np.cumsum([0, *(len(part.time_ms) for part in parts)]), time_ms, values
 
 
@@ -179,14 +181,15 @@ def _segments(series: Series, max_gap_s: float) -> Iterator[Series]:
     """Cut a stream as the daemon would start its row afresh: late readings dropped, a start needs every channel's value."""
     later = np.maximum.accumulate(series.time_ms)
     keep = np.concatenate([[True], series.time_ms[1:] > later[:-1]])[: len(later)]
-    time_ms, values = series.time_ms[keep], series.values[keep]
+    kept = series.chosen(keep)
+    time_ms, values = kept.time_ms, kept.values
     whole = ~np.isnan(values).any(axis=1)  # (n,)
     breaks = np.flatnonzero(np.diff(time_ms) > max_gap_s * 1000) + 1
     for first, last in pairwise([0, *breaks.tolist(), len(time_ms)]):
         begins = np.flatnonzero(whole[first:last])
         if len(begins):
             begin = first + int(begins[0])
-            yield Series(series.stream, time_ms[begin:last], values[begin:last])
+            yield kept.chosen(slice(begin, last))
 
 
 def _observe(
@@ -213,22 +216,32 @@ def _observe(
     return into
 
 
-def _targets(time_ms: np.ndarray, seen: _Observed, known: np.ndarray, shape: features.FeatureShape) -> np.ndarray:
+def lead_targets(
+    horizon: int, time_ms: np.ndarray, interval_ms: np.ndarray, newest: np.ndarray, spread: np.ndarray, known: np.ndarray
+) -> np.ndarray:
     """What each lead of each reading of one segment would have been scored by, scaled, float32 (n, T, K).
 
     Lead k is answered by the first reading within half an interval of k intervals ahead, as `features.observe` scores it.
+
+    Args:
+        horizon: K.
+        time_ms: int64 (n,).
+        interval_ms: int64 (n,), 0 is unknown.
+        newest: float64 (n, T), what a forecast starts from.
+        spread: float64 (n, T).
+        known: float64 (n, T), the readings, NaN where missing.
     """
-    leads = np.arange(1, shape.engine.model.horizon + 1)
-    scaled = np.full((len(time_ms), len(shape.targets), len(leads)), np.nan, np.float32)
+    leads = np.arange(1, horizon + 1)
+    scaled = np.full((*newest.shape, horizon), np.nan, np.float32)
     for first in range(0, len(time_ms), _CHUNK):
         part = slice(first, first + _CHUNK)
-        interval = seen.interval_ms[part, None]
+        interval = interval_ms[part, None]
         twice_due = 2 * (time_ms[part, None] + leads * interval)  # (n, K)
         at = np.searchsorted(2 * time_ms, twice_due - interval)
         answer = np.minimum(at, len(time_ms) - 1)
         answered = (at < len(time_ms)) & (interval > 0) & (2 * time_ms[answer] <= twice_due + interval)
-        away = np.where(answered[..., None], known[answer], np.nan) - seen.newest[part, None]  # (n, K, T)
-        away /= seen.spread[part, None]
+        away = np.where(answered[..., None], known[answer], np.nan) - newest[part, None]  # (n, K, T)
+        away /= spread[part, None]
         scaled[part] = away.clip(-TARGET_CLIP, TARGET_CLIP).transpose(0, 2, 1)
     return scaled
 

@@ -37,8 +37,9 @@ def epoch(
 def seeded_weights(engine: EngineSettings, scale: float = 1.0) -> tuple[str, bytes]:
     """Fixed weights whose head is scaled: version and artifact."""
     network = seeded_network(engine)
-    with torch.no_grad():
-        network.head_weight *= scale
+    if scale != 1.0:
+        with torch.no_grad():
+            network.head_weight *= scale
     data = artifacts.dump(network, artifacts.Manifest.of(engine))
     return artifacts.version_of(data), data
 

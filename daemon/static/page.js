@@ -165,7 +165,7 @@ function showDetail(detail) {
   fill(box, []);
   if (detail.values) draw(box, detail, (detail.past || {})[lead] || [], width, height, 28);
   const errors = detail.naive_error && detail.naive_error[0] ? ` · running error ${(detail.model_error[0] / detail.naive_error[0]).toFixed(2)} of the last value's` : "";
-  byId("detail-facts").textContent = `partition ${detail.partition} · ${detail.count.toLocaleString()} readings · every ${span(detail.interval_ms)} · version ${detail.version}${errors}`;
+  byId("detail-facts").textContent = `partition ${detail.partition} · ${detail.count.toLocaleString()} readings${detail.interval_ms ? ` · every ${span(detail.interval_ms)}` : ""} · version ${detail.version}${errors}`;
 }
 
 // Readings, the newest forecast's fan, and where `past` is given, what was forecast earlier at one lead, with axes.

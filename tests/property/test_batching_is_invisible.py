@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from config.settings import EngineSettings
 from daemon.pipeline import Outcome, Pipeline
 from daemon.records import Record
-from tests import examples
+from tests import examples, zoo
 
 SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -86,3 +86,22 @@ def test_two_layers_several_channels_and_thinned_output() -> None:
     """The law does not hang on the default shape."""
     engine = examples.settings(hidden=16, layers=2, horizon=5, levels=(0.05, 0.25, 0.5, 0.9), context=32, emit_every=3)
     assert_equal(engine, log(3, 200, 10), [200], [31])
+
+
+@pytest.mark.parametrize("name", sorted(zoo.KINDS))
+def test_every_arrangement(name: str) -> None:
+    """The law holds for each kind, cell and depth: small polls and one, thinned where that is allowed."""
+    assert_equal(zoo.engine(name), log(17, 250, 40), [250], [13], [64, 1])
+    if not name.startswith("many_to_one"):
+        assert_equal(zoo.engine(name, emit_every=3), log(3, 120, 10), [120], [31])
+
+
+@pytest.mark.parametrize("name", sorted(zoo.KINDS))
+def test_every_arrangement_over_several_tiles(name: str) -> None:
+    """Waves of 300 rows: a full tile and a part of one, against sixteen rows at most."""
+    records = [examples.record(i, (f"s{i % 300}", examples.T0_MS + i // 300 * 121_000, float(i % 97))) for i in range(2000)]
+    reference, rows = outcome(zoo.engine(name), records, [16])
+    other, other_rows = outcome(zoo.engine(name), records, [2000])
+    assert reference.forecasts
+    assert other.forecasts == reference.forecasts
+    assert other_rows == rows

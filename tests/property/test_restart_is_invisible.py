@@ -10,7 +10,7 @@ from daemon import blocks
 from daemon.pipeline import Pipeline, Restored
 from daemon.records import Message, Record
 from models.table import StateTable
-from tests import examples
+from tests import examples, zoo
 from tests.property.test_batching_is_invisible import log
 
 
@@ -74,3 +74,14 @@ def test_catch_up_equals_the_first_pass() -> None:
     for record in records[80:]:
         second.process([record])
     assert second.table.rows(0, len(second.table)).tobytes() == first.table.rows(0, len(first.table)).tobytes()
+
+
+@pytest.mark.parametrize("name", sorted(zoo.KINDS))
+@pytest.mark.parametrize("stop_every", [1, 17])
+def test_every_arrangement(name: str, stop_every: int) -> None:
+    """What a kind carries, its open window, waiting readings or key, is all in the row."""
+    engine = zoo.engine(name, max_streams_per_partition=12)
+    records = log(7, 120, 30)
+    sent = forecasts([(engine, 0)], records, stop_every)
+    assert sent
+    assert sent == forecasts([(engine, 0)], records, None)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config.settings import EngineSettings, Settings
+from config.settings import EngineSettings, NetworkSettings, Settings
+from daemon import outputs
 from daemon.blocks import MARK_KEY, decode_mark, encode_block, layout_hash, mark_metadata
 from daemon.codec import Decoder
 from daemon.epochs import Epoch
@@ -17,6 +18,7 @@ from daemon.errors import REASONS
 from daemon.recording import Recording
 from daemon.records import Record
 from daemon.trials import Trial
+from models.engine import Answers, Scenarios, Smoothed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
 
@@ -99,3 +101,26 @@ def test_the_trial_is_as_it_is_read() -> None:
     trial = Trial.from_bytes(example.encode())
     assert trial is not None
     assert json.loads(trial.to_bytes()) == json.loads(example)
+
+
+def test_records_of_other_kinds_are_as_they_are_sent() -> None:
+    """Each example has the fields of a record of its kind, in their order."""
+    numbers = {"first_ms": np.zeros(1, int), "last_ms": np.zeros(1, int), "readings": np.ones(1, int), "emits": np.ones(1, bool)}
+    classes = Answers(np.ones((1, 1, 2)), **numbers), {"predicts": "class", "labels": ("idle", "busy")}
+    sent = [
+        ("many_to_one", *classes),
+        ("many_to_one", Answers(np.ones((1, 1, 3)), **numbers), {}),
+        ("one_to_many", Scenarios(np.ones((1, 1, 2, 2)), np.ones(1, int)), {}),
+        ("smoother", Smoothed(np.ones((1, 1, 3)), np.ones((1, 1)), np.zeros(1, int), np.ones(1, bool)), {}),
+    ]
+    for example, (kind, output, settings) in zip(examples("Records of the other kinds"), sent, strict=True):
+        engine = EngineSettings(model=NetworkSettings(kind=kind, **settings))  # type: ignore[arg-type]
+        (encoded,) = outputs.encode(output, ["pump-7"], np.zeros(1, np.int64), engine, "v")
+        assert fields(json.loads(example)) == fields(json.loads(encoded))
+
+
+def fields(value: object) -> object:
+    """Names in their order, all the way down; lists and numbers as such."""
+    if isinstance(value, dict):
+        return [(name, fields(each)) for name, each in value.items()]
+    return [fields(value[0])] if isinstance(value, list) else "a string" if isinstance(value, str) else "a number"

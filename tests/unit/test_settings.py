@@ -77,6 +77,10 @@ def test_a_variable_with_a_newline_sets_one_key() -> None:
         ("model.levels=[0.1, 0.9]", ["model.levels", "contain 0.5"]),
         ('model.targets=["a"]', ["model.targets", "'a'", "use value"]),
         ('model.targets=["value", "value"]', ["model.targets", "once"]),
+        ("model.cell=gru", ["model.cell", '"gru"', '"forecaster"', "supports cell lstm"]),
+        ("model.lag=4", ["model.lag", "smoother", '"forecaster"']),
+        ("model.scenarios=4", ["model.scenarios", "one_to_many"]),
+        ('model.labels=["a", "b"]', ["model.labels", "many_to_one"]),
         ("input.values={ rh = '' }", ["input.values", "'rh'", "dotted path"]),
         ("input.max_gap_s=nan", ["input.max_gap_s", "finite"]),
         ("topics.forecasts=readings", ["topics.readings", "topics.forecasts", "another topic"]),
@@ -233,3 +237,20 @@ def test_both_passwords_come_from_files(tmp_path: Path) -> None:
     assert settings.http.password is not None
     assert settings.http.password.get_secret_value() == "secret"
     assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["model.predicts=class"], "model.labels go together"),
+        (['model.labels=["a", "b"]'], "model.labels go together"),
+        (["model.predicts=class", 'model.labels=["a"]'], "two labels or more"),
+        (["model.session_gap_s=60", "model.window_readings=5"], "both set"),
+        (["model.session_gap_s=60", "input.max_gap_s=60"], "less than input.max_gap_s"),
+        (["output.emit_every=2"], "output.emit_every is not for many_to_one"),
+        (["input.label=x", "input.format=senml"], 'input.format = "senml"'),
+    ],
+)
+def test_what_many_to_one_cannot_be(given: list[str], told: str) -> None:
+    """Settings that contradict each other, in one sentence."""
+    assert told in sentence("model.kind=many_to_one", *given)

@@ -113,6 +113,6 @@ def test_what_cannot_be_done_is_said_and_leaves_no_file(
 
 def test_a_file_that_cannot_be_written_is_noticed_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits a minute for that."""
-    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(training, "fit", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(OperatorError, match="cannot be written"):
         train.run(SETTINGS, wide_csv(tmp_path / "d.csv"), tmp_path / "absent" / "w", None, 0)
