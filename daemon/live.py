@@ -7,12 +7,13 @@ sample of the streams. Decodes, admits and steps as `daemon.pipeline` does, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from zlib import crc32
 
 import numpy as np
 
 from config.settings import EngineSettings, Settings
-from daemon import trials
+from daemon import control, trials
 from daemon.batch import Batcher
 from daemon.brokers.port import Broker, LogReader
 from daemon.codec import Decoder
@@ -59,7 +60,8 @@ class _Partition:
     """Slots of one partition's followed streams, and their rows under one version or two."""
 
     def __init__(self, engine: EngineSettings, most: int, lane: Lane) -> None:
-        self._batcher = Batcher(engine, Slots(most))
+        self._slots = Slots(most)
+        self._batcher = Batcher(engine, self._slots)
         self.lanes = [lane]  # the version in force or the one tried against; then the one on trial
         self.drift = Drift()
 
@@ -70,6 +72,12 @@ class _Partition:
         for part in batch.parts(PART_ROWS):
             readings = Readings(*(column[part] for column in columns))
             yield [batch.streams[i] for i in part.tolist()], [lane.step(slots[part], readings) for lane in self.lanes]
+
+    def forget(self, stream: str) -> None:
+        """Let a stream's next reading start it afresh."""
+        slot = self._slots.find(stream)
+        if slot is not None:
+            self._slots.forget(slot)
 
 
 class Live:
@@ -207,7 +215,13 @@ class Live:
         self._advance(number, partition, records)
 
     def _advance(self, number: int, partition: _Partition, records: Sequence[Record]) -> None:
-        decoded = [(record, self._wanted(number, record)) for record in records]
+        for readings, reset in control.cut(records):
+            self._step(partition, [(record, self._wanted(number, record)) for record in readings])
+            if reset is not None:
+                with suppress(BadRecord):  # a dead letter to the daemon
+                    partition.forget(control.stream_of(reset))
+
+    def _step(self, partition: _Partition, decoded: Sequence[tuple[Record, list[Reading]]]) -> None:
         for streams, outputs in partition.step([each for each in decoded if each[1]]):
             first = outputs[0].model_error[:, :, 0]  # (B, T), of the next reading
             known = ~np.isnan(first)

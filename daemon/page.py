@@ -150,7 +150,7 @@ def window(row: Any, channel: int, readings: int) -> tuple[list[int], list[float
         return [], []
     gaps_ms = row["gap_units"][-kept:].astype(np.int64) * int(row["interval_ms"]) // GAP_UNIT
     values = float(row["anchor"][channel]) + row["window"][channel, -kept:].astype(np.float64)
-    missing = row["missing"][channel, -kept:]
+    missing = np.unpackbits(row["missing"][channel], bitorder="little")[:kept][::-1]  # by age, the newest first
     times = int(row["last_time_ms"]) - np.append(gaps_ms[1:][::-1].cumsum()[::-1], 0)
     return times.tolist(), [None if gone else _number(value) for value, gone in zip(values, missing, strict=True)]
 

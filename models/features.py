@@ -27,8 +27,6 @@ from models.layout import ladder
 FEATURE_VERSION = 2
 #: Readings until a new stream's scale counts as settled.
 WARMING_READINGS = 32
-#: A first reading alone says nothing of the spread: this share of its magnitude is assumed.
-FIRST_SPREAD = 0.02
 
 #: Leads at which the network sees the season ahead, as shares of the horizon.
 SEASON_LEADS = (0.0, 0.25, 0.5, 1.0)
@@ -149,7 +147,7 @@ def _start(rows: np.ndarray, readings: Readings) -> None:
     first = readings.values[fresh]
     started = np.zeros(len(first), rows.dtype)
     started["anchor"] = started["level"] = first
-    started["spread"] = np.abs(first) * FIRST_SPREAD
+    started["spread"] = np.abs(first) * kernels.FIRST_SPREAD
     rows[fresh] = started
 
 
@@ -172,7 +170,7 @@ def forecast(shape: FeatureShape, rows: np.ndarray, raw: np.ndarray, seen: Obser
 
 
 def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs of each row's own window, at today's scale, oldest first.
+    """The inputs at each reading of each row's own window, oldest first, at the scale and with the profile of then.
 
     Returns:
         features: float32 (W, B, F). Times are counted back from the last reading by the stored gaps.
@@ -180,6 +178,6 @@ def window_features(shape: FeatureShape, rows: np.ndarray) -> tuple[np.ndarray, 
     """
     length = shape.engine.model.context
     features, valid = np.zeros((length, len(rows), shape.features), np.float32), np.empty((length, len(rows)), bool)
-    with _columns(rows) as columns:
+    with _columns(rows.copy()) as columns:  # which it uses up
         kernels.window_features(shape.constants, columns, features, valid)
     return features, valid

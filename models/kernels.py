@@ -17,6 +17,8 @@ from models.compiled import compiled, compiled_beside, part
 
 #: What a gap of one sampling interval is in `gap_units`.
 GAP_UNIT = 64
+#: A first reading alone says nothing of the spread: this share of its magnitude is assumed.
+FIRST_SPREAD = 0.02
 #: Half-life of level and spread, in readings: a week of hourly data.
 SCALE_HALF_LIFE = 168
 #: Features are clipped to this many spreads, window differences to the second.
@@ -141,17 +143,24 @@ def observe(
         _move_interval(rows, i, gap_ms, gaps)
         _score(shape, rows, i, values[i], time_ms[i], seen)
         _fill(shape, rows, i, values[i], time_ms[i], reading)
-        _move_scale(rows, i, values[i], reading)
+        for c in range(channels):
+            if not math.isnan(values[i, c]):
+                _move_scale(rows.level[i], rows.spread[i], c, rows.count[i], reading[c])
         _move_anchor(shape, rows, i, reading)
         for c in range(channels):
             previous[c] = rows.anchor[i, c] + rows.window[i, c, -1]
-        _move_season(shape, rows, i, values[i], reading, time_ms[i])
+        if shape.period_ms > 0 and rows.period_ms[i] != shape.period_ms:
+            _begin_season(shape, rows, i, spread, time_ms[i])
+        season = _season(shape, rows, i, spread)
+        for t in range(len(shape.targets)):
+            c = shape.targets[t]
+            if not math.isnan(values[i, c]):
+                _learn(season, t, reading[c] - rows.level[i, c], time_ms[i])
         _shift_window(rows, i, values[i], reading, gap_ms)
         rows.count[i] += 1
         rows.last_time_ms[i] = time_ms[i]
         rows.applied_offset[i] = offset[i]
         rows.applied_index[i] = element[i]
-        season = _season(shape, rows, i, spread)
         _season_ahead(season, time_ms[i], shape.leads, ahead)
         _season_ahead(season, time_ms[i], shape.season_leads, some)
         last = rows.window.shape[2] - 1
@@ -165,9 +174,15 @@ def observe(
 
 @part
 def _spread(rows: Columns, i: int, c: int) -> float:
-    """The unit of scaled numbers, in sensor units: never zero."""
-    floor = max(abs(rows.level[i, c]) * 1e-9, 1e-12)
-    return max(rows.spread[i, c] * SPREAD_PER_DEVIATION, floor)
+    """The unit of scaled numbers, in sensor units."""
+    return _unit(rows.level[i, c], rows.spread[i, c])
+
+
+@part
+def _unit(level: float, deviation: float) -> float:
+    """The unit of scaled numbers at a level and its mean absolute deviation: never zero."""
+    floor = max(abs(level) * 1e-9, 1e-12)
+    return max(deviation * SPREAD_PER_DEVIATION, floor)
 
 
 @part
@@ -280,16 +295,26 @@ def _fill(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms: 
 
 
 @part
-def _move_scale(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray) -> None:
-    """Running mean and mean absolute deviation; the first readings weigh 1/n, so that a new stream settles fast."""
-    if rows.count[i] == 0:
-        return
-    rate = max(1 / (rows.count[i] + 1.0), _SCALE_RATE)
-    for c in range(len(values)):
-        if not math.isnan(values[c]):
-            away = reading[c] - rows.level[i, c]
-            rows.spread[i, c] += rate * (abs(away) - rows.spread[i, c])
-            rows.level[i, c] += rate * away
+def _scale_rate(place: int) -> float:
+    """Weight of a stream's reading number `place` (from 0) in level and spread: 1/n at first, to settle fast."""
+    return max(1 / (place + 1.0), _SCALE_RATE)
+
+
+@part
+def _move_scale(level: np.ndarray, spread: np.ndarray, c: int, place: int, value: float) -> None:
+    """Move a channel's running mean and mean absolute deviation; the first reading has set them."""
+    if place > 0:
+        rate, away = _scale_rate(place), value - level[c]
+        spread[c] += rate * (abs(away) - spread[c])
+        level[c] += rate * away
+
+
+@part
+def _move_scale_back(level: np.ndarray, spread: np.ndarray, c: int, place: int, value: float) -> None:
+    """What `_move_scale` had before, but for rounding; the reading is not a stream's first."""
+    rate = _scale_rate(place)
+    level[c] = (level[c] - rate * value) / (1 - rate)
+    spread[c] = (spread[c] - rate * abs(value - level[c])) / (1 - rate)
 
 
 @part
@@ -311,78 +336,6 @@ def _move_anchor(shape: Constants, rows: Columns, i: int, reading: np.ndarray) -
         rows.anchor[i, c] = reading[c]
 
 
-@part
-def _move_season(shape: Constants, rows: Columns, i: int, values: np.ndarray, reading: np.ndarray, time_ms: int) -> None:
-    """Let each target's profile learn the reading; one of another season begins anew, from the row's own window."""
-    if shape.period_ms == 0:
-        return
-    if rows.period_ms[i] != shape.period_ms:
-        rows.profile[i] = 0
-        rows.period_ms[i], rows.season_start_ms[i] = shape.period_ms, time_ms
-        if rows.count[i] > 0:
-            _learn_window(shape, rows, i)
-    for t in range(len(shape.targets)):
-        c = shape.targets[t]
-        if not math.isnan(values[c]):
-            _learn_phase(shape, rows, i, t, reading[c], time_ms)
-
-
-@part
-def _learn_window(shape: Constants, rows: Columns, i: int) -> None:
-    """Run a new profile over the readings of the window, before the newest reading is in it."""
-    length = rows.window.shape[2]
-    first = length - min(rows.count[i], length)
-    time_ms = _oldest_ms(rows, i, first)
-    rows.season_start_ms[i] = time_ms
-    for j in range(first, length):
-        if j > first:
-            time_ms += _gap_ms(rows, i, j)
-        for t in range(len(shape.targets)):
-            c = shape.targets[t]
-            if rows.missing[i, c, j] == 0:
-                _learn_phase(shape, rows, i, t, rows.window[i, c, j] + rows.anchor[i, c], time_ms)
-
-
-@part
-def _gap_ms(rows: Columns, i: int, j: int) -> int:
-    """The time from reading j - 1 of the window to reading j, from the stored gap."""
-    return np.int64(rows.gap_units[i, j]) * rows.interval_ms[i] // GAP_UNIT
-
-
-@part
-def _oldest_ms(rows: Columns, i: int, first: int) -> int:
-    """The time of reading `first` of the window, counted back from the last one by the stored gaps."""
-    time_ms = rows.last_time_ms[i]
-    for j in range(first + 1, rows.window.shape[2]):
-        time_ms -= _gap_ms(rows, i, j)
-    return time_ms
-
-
-@part
-def _learn_phase(shape: Constants, rows: Columns, i: int, t: int, value: float, time_ms: int) -> None:
-    """Move the phases that a reading stands for towards its difference to the level."""
-    interval_ms, phases = rows.interval_ms[i], rows.profile.shape[2]
-    if interval_ms == 0:
-        return
-    per_season = shape.period_ms / interval_ms  # readings
-    width = WIDEST_PHASE
-    while width > 1 and per_season * 1.25 * (width // 2) >= phases:
-        width //= 2
-    seasons = max(time_ms - rows.season_start_ms[i], 0) // shape.period_ms + 1
-    rate = max(SEASON_RATE, 1 / seasons) / max(per_season / phases, 1.0)
-    first = _phase(shape.period_ms, time_ms, phases) - width // 2
-    away = value - rows.level[i, shape.targets[t]]
-    for k in range(first, first + width):
-        usual = np.float64(rows.profile[i, t, k % phases])
-        rows.profile[i, t, k % phases] = usual + rate * (away - usual)
-
-
-@part
-def _phase(period_ms: int, time_ms: int, phases: int) -> int:
-    """The nearest of the season's phases."""
-    return (time_ms % period_ms * phases + period_ms // 2) // period_ms % phases
-
-
 class Season(NamedTuple):
     """A row's season: a few numbers instead of all columns, so that calls in the innermost loop are cheap."""
 
@@ -401,6 +354,85 @@ def _season(shape: Constants, rows: Columns, i: int, spread: np.ndarray) -> Seas
     known = rows.period_ms[i] == shape.period_ms and rows.interval_ms[i] > 0
     period_ms = shape.period_ms if known else 0
     return Season(period_ms, rows.interval_ms[i], rows.season_start_ms[i], rows.profile[i], spread)
+
+
+@part
+def _begin_season(shape: Constants, rows: Columns, i: int, spread: np.ndarray, time_ms: int) -> None:
+    """Begin a profile anew from the row's own window, before the newest reading is in it."""
+    rows.profile[i] = 0
+    rows.period_ms[i], rows.season_start_ms[i] = shape.period_ms, time_ms
+    length = rows.window.shape[2]
+    first = length - min(rows.count[i], length)
+    if first == length:
+        return
+    time_ms = _oldest_ms(rows, i, first)
+    rows.season_start_ms[i] = time_ms
+    season = _season(shape, rows, i, spread)
+    for j in range(first, length):
+        if j > first:
+            time_ms += _gap_ms(rows, i, j)
+        for t in range(len(shape.targets)):
+            c = shape.targets[t]
+            if not _is_missing(rows.missing[i, c], length - 1 - j):
+                _learn(season, t, rows.window[i, c, j] + rows.anchor[i, c] - rows.level[i, c], time_ms)
+
+
+@part
+def _gap_ms(rows: Columns, i: int, j: int) -> int:
+    """The time from reading j - 1 of the window to reading j, from the stored gap."""
+    return np.int64(rows.gap_units[i, j]) * rows.interval_ms[i] // GAP_UNIT
+
+
+@part
+def _oldest_ms(rows: Columns, i: int, first: int) -> int:
+    """The time of reading `first` of the window, counted back from the last one by the stored gaps."""
+    time_ms = rows.last_time_ms[i]
+    for j in range(first + 1, rows.window.shape[2]):
+        time_ms -= _gap_ms(rows, i, j)
+    return time_ms
+
+
+@part
+def _learn(season: Season, t: int, away: float, time_ms: int) -> None:
+    """Move the phases that a reading stands for towards its difference to the level."""
+    if season.period_ms == 0:
+        return
+    first, width, rate = _moved_phases(season, time_ms)
+    profile, phases = season.profile[t], season.profile.shape[1]
+    for k in range(first, first + width):
+        usual = np.float64(profile[k % phases])
+        profile[k % phases] = usual + rate * (away - usual)
+
+
+@part
+def _learn_back(season: Season, t: int, away: float, time_ms: int) -> None:
+    """What `_learn` had before, but for rounding; 0 where the reading replaced it, which it will again."""
+    if season.period_ms == 0 or time_ms < season.start_ms:
+        return
+    first, width, rate = _moved_phases(season, time_ms)
+    profile, phases = season.profile[t], season.profile.shape[1]
+    for k in range(first, first + width):
+        usual = np.float64(profile[k % phases])
+        profile[k % phases] = (usual - rate * away) / (1 - rate) if rate < 1 else 0.0
+
+
+@part
+def _moved_phases(season: Season, time_ms: int) -> tuple[int, int, float]:
+    """The phases that a reading stands for, first and how many, and its weight in them."""
+    phases = season.profile.shape[1]
+    per_season = season.period_ms / season.interval_ms  # readings
+    width = WIDEST_PHASE
+    while width > 1 and per_season * 1.25 * (width // 2) >= phases:
+        width //= 2
+    seasons = max(time_ms - season.start_ms, 0) // season.period_ms + 1
+    rate = max(SEASON_RATE, 1 / seasons) / max(per_season / phases, 1.0)
+    return _phase(season.period_ms, time_ms, phases) - width // 2, width, rate
+
+
+@part
+def _phase(period_ms: int, time_ms: int, phases: int) -> int:
+    """The nearest of the season's phases."""
+    return (time_ms % period_ms * phases + period_ms // 2) // period_ms % phases
 
 
 @part
@@ -437,9 +469,24 @@ def _shift_window(rows: Columns, i: int, values: np.ndarray, reading: np.ndarray
     for c in range(len(values)):
         for j in range(last):
             rows.window[i, c, j] = rows.window[i, c, j + 1]
-            rows.missing[i, c, j] = rows.missing[i, c, j + 1]
         rows.window[i, c, last] = reading[c] - rows.anchor[i, c]
-        rows.missing[i, c, last] = np.uint8(math.isnan(values[c]))
+        _age_mask(rows.missing[i, c], math.isnan(values[c]))
+
+
+@part
+def _age_mask(mask: np.ndarray, missing: bool) -> None:
+    """Put the newest reading's bit in: bit 0 of the first byte is the newest reading, bit 0 of the second the ninth."""
+    carry = np.uint8(missing)
+    for b in range(len(mask)):
+        bits = mask[b]
+        mask[b] = np.uint8((bits << 1 | carry) & 255)
+        carry = np.uint8(bits >> 7)
+
+
+@part
+def _is_missing(mask: np.ndarray, age: int) -> bool:
+    """Whether the reading of an age (0 is the newest) was missing."""
+    return (mask[age // 8] >> (age % 8)) & 1 == 1
 
 
 @part
@@ -469,7 +516,7 @@ def _features(
             features[at] = _clip(season[t, n], FEATURE_CLIP)
             at += 1
     for c in range(channels):
-        features[at] = 1 if rows.missing[i, c, j] > 0 else 0
+        features[at] = 1 if _is_missing(rows.missing[i, c], rows.window.shape[2] - 1 - j) else 0
         at += 1
     gap = max(np.float64(rows.gap_units[i, j]), 1.0)
     features[at] = (gap - GAP_UNIT) / (gap + GAP_UNIT)
@@ -495,23 +542,71 @@ def _window(rows: Columns, i: int, c: int, season: np.ndarray, newest: float, wi
 
 @compiled_beside
 def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid: np.ndarray) -> None:
-    """The network's inputs of each row's own window, at today's scale, into float32 (W, B, F) and bool (W, B); see there."""
+    """The network's inputs at each reading of each row's window, as they were then, into float32 (W, B, F) and bool (W, B).
+
+    Rows are used up: each is taken back to where its window begins, and learns it again.
+    """
     length, channels = rows.window.shape[2], rows.window.shape[1]
     reading, previous = np.empty(channels), np.empty(channels)
     spread = np.empty(len(shape.targets))
     ahead = np.empty((len(shape.targets), len(shape.season_leads)), np.float32)
     for i in range(valid.shape[1]):
+        first = length - min(rows.count[i], length)
+        valid[:first, i] = False
+        valid[first:, i] = True
+        if first == length:
+            continue
+        time_ms = _take_back(shape, rows, i, first, spread)
         season = _season(shape, rows, i, spread)
-        time_ms = _oldest_ms(rows, i, 0)
-        for j in range(length):
-            if j > 0:
+        level, deviation = rows.level[i], rows.spread[i]
+        for j in range(first, length):
+            place = rows.count[i] - length + j
+            if j > first:
                 time_ms += _gap_ms(rows, i, j)
-            valid[j, i] = length - j <= rows.count[i]
             for c in range(channels):
                 reading[c] = rows.window[i, c, j] + rows.anchor[i, c]
-                previous[c] = rows.window[i, c, max(j - 1, 0)] + rows.anchor[i, c]
+                previous[c] = rows.window[i, c, max(j - 1, first)] + rows.anchor[i, c]
+                if not _is_missing(rows.missing[i, c], length - 1 - j):
+                    _move_scale(level, deviation, c, place, reading[c])
+            for t in range(len(shape.targets)):
+                c = shape.targets[t]
+                spread[t] = _unit(level[c], deviation[c])
+                if place > 0 and time_ms >= season.start_ms and not _is_missing(rows.missing[i, c], length - 1 - j):
+                    _learn(season, t, reading[c] - level[c], time_ms)
             _season_ahead(season, time_ms, shape.season_leads, ahead)
             _features(rows, i, j, reading, previous, time_ms, ahead, features[j, i])
+
+
+@part
+def _take_back(shape: Constants, rows: Columns, i: int, first: int, spread: np.ndarray) -> int:
+    """Take level, spread and profile back to before reading `first` of the window; its time.
+
+    A profile of another season than the weights' begins at that reading.
+    """
+    length = rows.window.shape[2]
+    level, deviation = rows.level[i], rows.spread[i]
+    oldest_ms = _oldest_ms(rows, i, first)
+    if rows.count[i] <= length:  # the window holds all
+        for c in range(len(level)):
+            level[c] = rows.window[i, c, first] + rows.anchor[i, c]
+            deviation[c] = abs(level[c]) * FIRST_SPREAD
+        rows.profile[i] = 0
+    else:
+        season, time_ms = _season(shape, rows, i, spread), rows.last_time_ms[i]
+        for j in range(length - 1, first - 1, -1):
+            for t in range(len(shape.targets)):
+                c = shape.targets[t]
+                if not _is_missing(rows.missing[i, c], length - 1 - j):
+                    _learn_back(season, t, rows.window[i, c, j] + rows.anchor[i, c] - level[c], time_ms)
+            for c in range(len(level)):
+                if not _is_missing(rows.missing[i, c], length - 1 - j):
+                    value = rows.window[i, c, j] + rows.anchor[i, c]
+                    _move_scale_back(level, deviation, c, rows.count[i] - length + j, value)
+            time_ms -= _gap_ms(rows, i, j)
+    if rows.period_ms[i] != shape.period_ms:
+        rows.profile[i] = 0
+        rows.period_ms[i], rows.season_start_ms[i] = shape.period_ms, oldest_ms
+    return oldest_ms
 
 
 @compiled

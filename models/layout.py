@@ -14,7 +14,7 @@ from config.settings import EngineSettings
 from models.engine import HEADER
 
 #: Raised whenever forecasts or rows may change by a byte for equal input and weights.
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 
 #: Gaps whose median is the sampling interval.
 RECENT_GAPS = 9
@@ -55,7 +55,7 @@ def row_dtype(engine: EngineSettings) -> np.dtype[Any]:
         ("profile", "<f4", (targets, PHASES)),  # usual difference to the level by phase of the season
         ("gaps_ms", "<u4", (RECENT_GAPS,)),  # newest last; 0 is none
         ("gap_units", "<u2", (model.context,)),  # gap before each reading of the window, in 1/64 intervals
-        ("missing", "u1", (channels, model.context)),  # 1 where the reading was missing
+        ("missing", "u1", (channels, -(-model.context // 8))),  # a bit a reading by its age: 1 where it was missing
     ]
     return padded(fields)
 

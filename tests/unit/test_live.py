@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from config.settings import Settings, load
+from daemon import control
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import Unreachable
@@ -38,7 +39,7 @@ def forecaster(version: str) -> Forecaster:
 
 
 def filled(count: int, streams: int = 5, partitions: int = 1) -> Logs:
-    """Minutes of some streams, with late readings, records that are none, and arrays."""
+    """Minutes of some streams, with late readings, records that are none, and resets."""
     logs = Logs(SETTINGS.topics.readings, SETTINGS.topic("models"), partitions)
     extend(logs, range(count), streams, partitions)
     return logs
@@ -55,6 +56,8 @@ def extend(logs: Logs, minutes: range, streams: int = 5, partitions: int = 1, sc
             logs.append(logs.readings, stream % partitions, None, json.dumps(reading).encode(), time_ms)
         if minute % 10 == 0:
             logs.append(logs.readings, 0, None, b"{broken", time_ms)
+        if minute % 23 == 7:
+            logs.append(logs.readings, 0, control.RESET_KEY, b"s1", time_ms)
 
 
 def live(logs: Logs, settings: Settings = SETTINGS, version: str = NAIVE, trial: Trial | None = None) -> Live:
