@@ -27,7 +27,7 @@ def restored(pipeline: Pipeline, changelog: dict[int, bytes]) -> Restored:
     living = [value for value in changelog.values() if blocks.peek_header(value).born == pipeline.born]
     decoded = sorted((blocks.decode_block(value, table.dtype) for value in living), key=lambda block: block.header.number)
     ids = [name for block in decoded for name in block.ids]
-    table.load(ids, np.concatenate([block.rows for block in decoded]))
+    table.load(ids, np.concatenate([np.zeros(0, table.dtype), *(block.rows for block in decoded)]))
     return Restored(table, pipeline.born, pipeline.epoch, pipeline.next_offset)
 
 
