@@ -13,8 +13,7 @@ import numpy as np
 
 from config.settings import EngineSettings
 from models.engine import Readings
-from models.features import FIRST_SPREAD
-from models.kernels import FEATURE_CLIP, SCALE_HALF_LIFE, SPREAD_PER_DEVIATION
+from models.kernels import FEATURE_CLIP, FIRST_SPREAD, SCALE_HALF_LIFE, SPREAD_PER_DEVIATION
 from models.layout import RECENT_GAPS
 from models.recurrent import padded
 
