@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := test
-.PHONY: venv docs check format test unit demo chaos bench clean
+.PHONY: hashes venv docs check format test unit demo chaos bench clean
 
 venv: $(STAMP)
 
@@ -55,6 +55,10 @@ chaos: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+hashes: $(STAMP)
+	@report=$$(mktemp); $(BIN)/python -m pip install --dry-run --ignore-installed --no-deps --quiet --report $$report -r constraints.txt \
+		&& $(BIN)/python deploy/pin_hashes.py $$report >constraints-hashed.txt; code=$$?; rm $$report; exit $$code
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

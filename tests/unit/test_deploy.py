@@ -108,3 +108,24 @@ def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "architecture" / "index.html").exists()
+
+
+def test_every_pin_has_a_hash() -> None:
+    """`constraints-hashed.txt` is `constraints.txt` with hashes: mend it with `make hashes`."""
+    lines = [line.split() for line in (ROOT / "constraints-hashed.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = [line.lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert sorted(pin for pin, _ in lines) == sorted(pins)
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", text) for _, text in lines)
+
+
+def test_hashes_come_from_pips_report(tmp_path: Path) -> None:
+    """One line a package; one without a hash is refused."""
+    report = tmp_path / "report.json"
+
+    def made(**info: object) -> subprocess.CompletedProcess[str]:
+        taken = {"metadata": {"name": "Six", "version": "1"}, "download_info": info}
+        report.write_text(json.dumps({"install": [taken]}))
+        return subprocess.run([sys.executable, DEPLOY / "pin_hashes.py", report], capture_output=True, text=True, check=False)
+
+    assert made(archive_info={"hashes": {"sha256": "ab"}}).stdout.endswith("\nsix==1 --hash=sha256:ab\n")
+    assert made(dir_info={}).returncode == 1
