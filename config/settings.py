@@ -170,6 +170,10 @@ KINDS_OF: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Numbers that one_to_many may put out for one reading and target.
+MOST_POINTS = 8192
+
+
 class NetworkSettings(Section):
     """The network's shape. Part of every epoch."""
 
@@ -222,6 +226,11 @@ class NetworkSettings(Section):
         if (self.predicts == "class") != bool(self.labels) or len(self.labels) == 1:
             raise ValueError(
                 'model.predicts = "class" and model.labels go together: name two labels or more, such as ["idle", "busy"]'
+            )
+        if self.kind == "one_to_many" and self.scenarios * self.horizon > MOST_POINTS:
+            raise ValueError(
+                f"model.scenarios x model.horizon is {self.scenarios * self.horizon}, more than {MOST_POINTS} numbers a reading: "
+                "lower one of them"
             )
         if self.session_gap_s is not None and self.window_readings != type(self).model_fields["window_readings"].default:
             raise ValueError("model.session_gap_s and model.window_readings are both set: remove one of them")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from models import encoder_decoder, many_to_many, many_to_one, noise, one_to_many, smoother
+from daemon.pipeline import Pipeline
+from models import encoder_decoder, kinds, many_to_many, many_to_one, noise, one_to_many, scaling, smoother
 from models.arithmetic import seeded_network
+from models.descent import Recipe
 from models.engine import Readings
 from models.recurrent import top
 from models.sequences import prepare
@@ -142,8 +146,6 @@ def test_training_sees_what_serving_saw(name: str) -> None:
     settings = engine(name)
     values = [10 + (i * 7 % 5) + (np.nan if i % 6 == 5 else 0) for i in range(30)]
     data = prepare([Series("s", T0_MS + np.arange(30) * MINUTE_MS, np.array(values)[:, None])], settings)
-    from models import kinds, scaling
-
     made = kinds.of(settings).engine(settings, seeded_network(settings), "v")
     rows = np.zeros(1, made.row_dtype)
     for place, value in enumerate(values):
@@ -234,3 +236,54 @@ def test_another_version_begins_from_zero() -> None:
     assert stale["recurrent"].tobytes() == fresh["recurrent"].tobytes()
     assert float(stale["level"][0, 0]) > level
     assert torch.equal(top(torch.from_numpy(stale["recurrent"].copy())), torch.from_numpy(stale["recurrent"][:, -1, 0].copy()))
+
+
+def test_scenarios_are_a_streams_own() -> None:
+    """Of equal readings no two trajectories are equal; a stream's are the same whoever comes first."""
+    settings = engine("one_to_many")
+    version, engines = examples.seeded_engines(settings)
+
+    def paths(*streams: str) -> dict[tuple[str, str], list[list[float]]]:
+        pipeline = Pipeline(0, [examples.epoch(settings, version=version)], engines)
+        sent = [(stream, T0_MS + i * MINUTE_MS, 5.0) for i in range(4) for stream in streams]
+        outcome = pipeline.process([examples.record(i, reading) for i, reading in enumerate(sent)])
+        told = [json.loads(message.value or b"") for message in outcome.forecasts]
+        return {(one["stream"], one["time"]): one["scenarios"]["value"] for one in told}
+
+    both = paths("a", "b")
+    every = [tuple(path) for scenarios in both.values() for path in scenarios]
+    assert len(set(every)) == len(every) == 2 * 4 * 3
+    assert {place: each for place, each in both.items() if place[0] == "b"} == paths("b")
+    assert paths("b", "a") == both
+
+
+def test_noise_goes_with_the_time() -> None:
+    """Rows and readings that differ in nothing but when they were have other scenarios."""
+    settings = engine("one_to_many")
+    made = one_to_many.OneToMany(settings, seeded_network(settings), "v")
+    rows = made.named(np.zeros(1, made.row_dtype), ["a"])
+    for place in range(5):
+        made.step(rows, readings(T0_MS + place * MINUTE_MS, [float(place)], place == 0))
+    later = rows.copy()
+    later["last_time_ms"] += 1000
+    now, then = (made.step(row, readings(int(row["last_time_ms"][0]) + 7, [3.0], False)).paths for row in (rows, later))
+    assert rows["recurrent"].tobytes() == later["recurrent"].tobytes()
+    assert not (now == then).any()
+
+
+def test_a_sequence_at_a_segments_start_begins_from_zero() -> None:
+    """There is nothing to burn in: its loss does not depend on the burn-in; further on it does."""
+    settings = engine("many_to_many")
+    values = np.array([10.0 + i * 7 % 5 for i in range(60)])[:, None]
+    times = T0_MS + np.concatenate([np.arange(30), 20_000 + np.arange(30)]) * MINUTE_MS
+    data = prepare([Series("s", times, values)], settings)
+    lesson, network = many_to_many.Lesson(settings, data), seeded_network(settings)
+    examples_of = lesson.examples(T0_MS, int(times[-1]))
+    assert data.starts.tolist() == [0, 30, 60]
+
+    def loss(place: int, burn_in: int) -> float:
+        chosen = examples_of[examples_of[:, 0] == place]
+        return lesson.judged_loss(network, chosen, Recipe(length=8, burn_in=burn_in)).item()
+
+    assert loss(30, 8) == pytest.approx(loss(30, 1))
+    assert loss(45, 8) != pytest.approx(loss(45, 1), abs=1e-4)

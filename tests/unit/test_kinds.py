@@ -11,6 +11,7 @@ import pytest
 
 from config.settings import Settings, SettingsError, load
 from daemon import replay, train, versions, weights, worker
+from daemon.codec import format_time
 from daemon.epochs import from_bytes
 from daemon.errors import OperatorError
 from daemon.page import detail_document, stream_document
@@ -77,9 +78,9 @@ def test_weights_of_another_cell_or_lag_are_refused(tmp_path: Path) -> None:
             artifacts.load(data, settings("smoother", other).engine())
 
 
-def weights_of(kind: str, folder: Path) -> Path:
+def weights_of(kind: str, folder: Path, *more: str) -> Path:
     file = folder / f"{kind}.weights"
-    file.write_bytes(examples.seeded_weights(settings(kind).engine())[1])
+    file.write_bytes(examples.seeded_weights(settings(kind, *more).engine())[1])
     return file
 
 
@@ -195,3 +196,17 @@ def test_too_few_readings(tmp_path: Path) -> None:
     """How many examples there are, and what would give more."""
     with pytest.raises(OperatorError, match=r"examples to train model\.kind"):
         train.run(settings("many_to_one"), wide_csv(tmp_path), tmp_path / "w", None, 1)
+
+
+def test_a_replay_fills_the_gaps_of_a_csv(tmp_path: Path) -> None:
+    """An empty cell has a record of its own time, with null for what was read and numbers for what it should have been."""
+    chosen, data = settings("smoother", "model.lag=2"), tmp_path / "d.csv"
+    cells = ["" if i in (4, 5, 9) else str(i % 7) for i in range(12)]
+    data.write_text("\n".join(["time,a", *(f"{T0_MS + i * MINUTE_MS},{cell}" for i, cell in enumerate(cells))]))
+    assert replay.run(chosen, data, [weights_of("smoother", tmp_path, "model.lag=2")], tmp_path / "o.jsonl") == 0
+    told = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [one["time"] for one in told] == [format_time(T0_MS + i * MINUTE_MS) for i in range(10)]
+    assert [one["readings"]["value"] for one in told] == [float(cell) if cell else None for cell in cells[:10]]
+    for one in told:
+        low, middle, high = one["quantiles"]["value"].values()
+        assert low <= middle <= high

@@ -239,6 +239,11 @@ def test_both_passwords_come_from_files(tmp_path: Path) -> None:
     assert "secret" not in repr(settings)
 
 
+def test_scenarios_have_a_bound() -> None:
+    """What one reading gives must fit into memory, a thousand times, and into a record."""
+    assert "is 16384, more than 8192" in sentence("model.kind=one_to_many", "model.horizon=256", "model.scenarios=64")
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
