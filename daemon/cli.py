@@ -115,8 +115,6 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
     garbage.settle()
     if options.speed is not None:
         return _play(settings, options)
-    if options.out is None:
-        raise SettingsError("Nothing says where to: give --out FILE for forecasts, or --speed N to send the records to a topic.")
     with _weights_errors():
         return replay.run(
             settings,
@@ -360,7 +358,12 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--weights", type=Path, action="append", default=[], help="repeatable: a recording's epochs choose; none: version naive"
     )
-    replay.add_argument("--out", type=Path, metavar="FORECASTS", help="JSON Lines; compressed if it ends in .zst")
+    replay.add_argument(
+        "--out",
+        type=Path,
+        metavar="FORECASTS",
+        help="JSON Lines, compressed if it ends in .zst; without it forecasts are scored alone",
+    )
     replay.add_argument("--until", metavar="TIME", help="each partition ends before its first record of this time or later")
     replay.add_argument("--streams", action="append", default=[], metavar="PATTERN", help="such as pump-*; repeatable")
     replay.add_argument("--speed", type=_speed, metavar="N", help="send the records to a topic instead, N times as fast")

@@ -185,7 +185,7 @@ class Loop:
             left[number] = [record for record in fresh if record.offset >= partition.emit_from]
             caught = fresh[: len(fresh) - len(left[number])]
             if caught:
-                stepped = partition.pipeline.process(caught).stepped
+                stepped = partition.pipeline.process(caught, encodes=False).stepped
                 partition.readings_since += len(caught) + stepped
                 self._metrics.catch_up_readings.inc(stepped)
         return left

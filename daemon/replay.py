@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -80,7 +81,7 @@ def run(
     settings: Settings,
     data: Path,
     weights: Sequence[Path],
-    out: Path,
+    out: Path | None,
     *,
     as_recorded: bool = True,
     with_source: bool = False,
@@ -99,7 +100,7 @@ def run(
         settings: For data without epochs, and the field mapping of CSV files.
         data: A recording or CSV file.
         weights: Weights files. Epochs choose among them by version; without epochs at most one, `naive` without any.
-        out: Where forecasts go; compressed where the name ends in `.zst`.
+        out: Where forecasts go; compressed where the name ends in `.zst`. None: nowhere, which is faster; they are scored alone.
         retrain_every_s: Run a cycle of `recurd retrain` on what was read so far whenever so much event time has passed.
         retrain_from_ms: The event time of the first cycle; `retrain_every_s` after the first reading where None.
         as_recorded: Use the recording's epochs where it carries some.
@@ -173,7 +174,7 @@ class Selected:
 def _run(
     selected: Selected,
     known: dict[str, bytes],
-    out: Path,
+    out: Path | None,
     with_source: bool,
     poll_records: int,
     every: Every | None,
@@ -191,7 +192,7 @@ def _run(
         polls = Retraining(settings, choose, known, every).cut(polls)
     report = Report()
     line = _with_source if with_source else _bare
-    with written(out) as file:
+    with nullcontext() if out is None else written(out) as file:
         failure = _replay(polls, choose, Engines(known.get), report, file, line, selected.wanted, watch)
     say(report.text())
     if failure:
@@ -204,13 +205,14 @@ def _replay(
     epochs_for: Callable[[Record], list[Epoch]],
     engine_for: Engines,
     report: Report,
-    file: IO[bytes],
+    file: IO[bytes] | None,
     line: Callable[[Message], bytes],
     wanted: Callable[[str], bool],
     watch: Watch | None,
 ) -> RecordingError | None:
     """Run polls through one pipeline a partition."""
     pipelines: dict[int, Pipeline] = {}
+    encodes = file is not None or watch is not None or not selection.is_all(wanted)
     started_s = said_s = time.perf_counter()
     try:
         for poll in polls:
@@ -223,10 +225,11 @@ def _replay(
                 _follow(here, epochs_for, records[0])
                 taken = [record for record in records if record.offset >= here.epochs[0].first_offset]
                 report.earlier += len(records) - len(taken)
-                outcome = here.process(taken)
+                outcome = here.process(taken, encodes)
                 if not selection.is_all(wanted):
                     outcome.forecasts = [one for one in outcome.forecasts if wanted((one.key or b"").decode())]
-                file.write(b"".join(map(line, outcome.forecasts)))
+                if file is not None:
+                    file.write(b"".join(map(line, outcome.forecasts)))
                 if watch is not None:
                     watch(partition, taken, outcome, here.epochs)
                 report.add(outcome)

@@ -37,7 +37,7 @@ class Pipeline:
         self.seen: list[int] = []
         self.table: Any = type("Table", (), {"nbytes": 0, "__len__": lambda _: 0})()
 
-    def process(self, records: Sequence[Record]) -> Outcome:
+    def process(self, records: Sequence[Record], encodes: bool = True) -> Outcome:
         self.seen += [record.offset for record in records]
         self.next_offset = records[-1].offset + 1
         return Outcome()
@@ -160,7 +160,7 @@ def test_a_partition_restored_after_a_doubt_reads_from_where_it_stands() -> None
 
 
 def test_a_swap_takes_until_its_last_partition_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Partitions begin one a second; the metric has the time from the version's coming to the last one's beginning."""
+    """Each is watched for a second, then they begin one a second; the metric has the time until the last one is through."""
     restorer: Any = Restorer()
     restorer.desired = Desired()
     metrics = Metrics()
@@ -169,12 +169,30 @@ def test_a_swap_takes_until_its_last_partition_has_begun(monkeypatch: pytest.Mon
     now_s = [100.0]
     monkeypatch.setattr("daemon.ownership.time.monotonic", lambda: now_s[0])
     begun = []
-    for now_s[0] in (100.0, 100.5, 101.0, 101.5):
+    for now_s[0] in (100.0, 100.5, 101.0, 101.5, 102.0, 102.5, 103.0):
         own.swap()
         begun.append(sum(partition.started is not None for partition in own.held.values()))
-    assert begun == [1, 1, 2, 2]
+    assert begun == [0, 0, 1, 1, 2, 2, 2]
     assert metrics.registry.get_sample_value("recurd_swap_seconds_count") == 1
-    assert metrics.registry.get_sample_value("recurd_swap_seconds_sum") == 1.5
+    assert metrics.registry.get_sample_value("recurd_swap_seconds_sum") == 3.0
+
+
+def test_streams_go_over_in_the_time_that_rebuilding_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 rows at 2 ms each in a tenth of the time are 2 s: twice what the partition reads in one; then the next one begins."""
+    restorer: Any = Restorer()
+    restorer.desired = Desired(rebuild_s=0.002)
+    own = Ownership(load(None, {}, ["state.rebuild_share=0.1"]), restorer, lambda: Topics(2, 10**6), Metrics())
+    own.held = {number: replace(partition_at(0), number=number) for number in (0, 1)}
+    now_s, begun = [100.0], []
+    monkeypatch.setattr("daemon.ownership.time.monotonic", lambda: now_s[0])
+    for partition in own.held.values():
+        partition.pipeline.table = [None] * 100  # type: ignore[assignment]
+    for now_s[0] in (100.0, 101.0, 103.9, 104.0):
+        own.swap()
+        begun.append([partition.started.handover_offsets for partition in own.held.values() if partition.started])  # type: ignore[attr-defined]
+        for partition in own.held.values():
+            partition.pipeline.next_offset += 500
+    assert begun == [[], [1000], [1000], [1000, 750]]
 
 
 class Desired:
@@ -182,8 +200,11 @@ class Desired:
 
     version = "new"
 
-    def __call__(self, partition: int, offset: int) -> Any:
-        return SimpleNamespace(first_offset=offset, model_version=self.version)
+    def __init__(self, rebuild_s: float = 0.0) -> None:
+        self.rebuild_s = rebuild_s
+
+    def __call__(self, partition: int, offset: int, handover_offsets: int = 0) -> Any:
+        return SimpleNamespace(first_offset=offset, model_version=self.version, handover_offsets=handover_offsets)
 
 
 @pytest.mark.parametrize(("position", "lag"), [(7, 3), (9, 1), (10, 0), (None, 3), (5, 3)])

@@ -76,6 +76,17 @@ def test_output_is_the_pipelines_values(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == b"".join((message.value or b"") + b"\n" for message in expected)
 
 
+@pytest.mark.parametrize("streams", [[], ["s1"]])
+def test_without_a_file_it_says_the_same(tmp_path: Path, streams: list[str]) -> None:
+    """Forecasts that go nowhere are counted and scored all the same."""
+    data, said = record(tmp_path), list[str]()
+    for out in (tmp_path / "out", None):
+        assert replay.run(SETTINGS, data, [], out, streams=streams, say=said.append) == 0
+    with_file, without = ([line for line in text.splitlines() if "/s" not in line] for text in said)
+    assert with_file == without
+    assert any("forecasts" in line for line in without)
+
+
 def test_source_names_the_reading(tmp_path: Path) -> None:
     """With sources a line says which reading a forecast follows and holds the value unchanged."""
     data = record(tmp_path)
