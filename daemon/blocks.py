@@ -18,6 +18,7 @@ import numpy as np
 from crc32c import crc32c
 
 from daemon.errors import StateError
+from models.migration import Older
 from models.table import BLOCK_ROWS
 
 MAGIC = b"RCRD"
@@ -154,22 +155,24 @@ def _opened(data: bytes, dtype: np.dtype[Any]) -> tuple[BlockHeader, list[str], 
     return header, ids, memoryview(data)[first:]
 
 
-def living_rows(values: Iterable[bytes], mark: Mark, dtype: np.dtype[Any]) -> tuple[list[str], np.ndarray]:
+def living_rows(
+    values: Iterable[bytes], mark: Mark, dtype: np.dtype[Any], older: Sequence[Older] = ()
+) -> tuple[list[str], np.ndarray]:
     """Ids and rows by slot of the table that a mark names; blocks of another birth or layout are old and passed over.
 
     Args:
         values: The newest value of every block key, in any order.
         mark: The changelog's mark.
         dtype: The row of the mark's epoch.
+        older: Layouts that the row had before; their rows are taken over.
 
     Raises:
         BlockError: A block is damaged; or reason rows, where blocks that the mark counts are missing.
     """
+    known = {layout_hash(dtype): Older(dtype, lambda rows: rows), **{layout_hash(each.dtype): each for each in older}}
     headers = [(peek_header(value), value) for value in values]
-    living = [
-        (header.number, value) for header, value in headers if (header.born, header.layout) == (mark.born, layout_hash(dtype))
-    ]
-    blocks = [_opened(value, dtype) for _, value in sorted(living)]
+    living = [(header.number, header.layout, value) for header, value in headers if header.born == mark.born]
+    blocks = [_taken_over(value, known[layout]) for _, layout, value in sorted(living) if layout in known]
     filled = [header.rows for header, _, _ in blocks]
     whole = [header.number for header, _, _ in blocks] == list(range(len(blocks))) and set(filled[:-1]) <= {BLOCK_ROWS}
     if not whole or sum(filled) != mark.streams:
@@ -181,6 +184,11 @@ def living_rows(values: Iterable[bytes], mark: Mark, dtype: np.dtype[Any]) -> tu
     # Joined as bytes: numpy would copy structured rows field by field.
     joined = bytearray().join([rows for _, _, rows in blocks])
     return [name for _, ids, _ in blocks for name in ids], np.frombuffer(joined, dtype)
+
+
+def _taken_over(data: bytes, layout: Older) -> tuple[BlockHeader, list[str], memoryview]:
+    header, ids, rows = _opened(data, layout.dtype)
+    return header, ids, layout.migrated(np.frombuffer(rows, layout.dtype)).view(np.uint8).data
 
 
 def encode_mark(mark: Mark) -> bytes:

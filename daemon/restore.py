@@ -21,6 +21,7 @@ from daemon.errors import BrokerError, Pending, StateError
 from daemon.pipeline import Pipeline, Restored, Stage
 from daemon.records import Committed
 from daemon.swap import InForce
+from models import kinds
 from models.engine import Engine
 from models.table import StateTable
 
@@ -262,7 +263,7 @@ class Restorer:
         epoch = made_by[0]
         dtype = self._engine_for(epoch).row_dtype
         table = StateTable(dtype, epoch.engine.max_streams_per_partition)
-        table.load(*blocks.living_rows(values.values(), mark, dtype))
+        table.load(*blocks.living_rows(values.values(), mark, dtype, kinds.layouts_before(epoch.engine)))
         return Restored(table, mark.born, epoch, mark.offset)
 
 

@@ -173,7 +173,7 @@ def _checkpoint(number: int, values: _Values, known: Sequence[Epoch]) -> Checkpo
             "hold: restore topic `epochs` from a copy, or take a new kafka.group_id and start cold."
         )
     living = (value for value in values.blocks.values() if value is not None)
-    ids, rows = blocks.living_rows(living, mark, kinds.row_dtype(made_by.engine))
+    ids, rows = blocks.living_rows(living, mark, kinds.row_dtype(made_by.engine), kinds.layouts_before(made_by.engine))
     return Checkpoint(number, mark, ids, rows, {version_number(epoch.model_version): epoch.model_version for epoch in known})
 
 

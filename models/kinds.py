@@ -32,6 +32,7 @@ from models.chain import Chain
 from models.descent import Progress, Recipe
 from models.engine import Engine
 from models.fitting import Lesson
+from models.migration import Older, older_layouts
 from models.sequences import Sequences
 from models.training_data import Series
 
@@ -53,6 +54,7 @@ class Kind:
     input_version: int  # of what it means
     naive: Callable[[EngineSettings], Any] | None = None  # the network that serves while there are no weights
     replaceable: bool = False  # retrained, and swapped while it runs
+    older: Callable[[EngineSettings], list[Older]] = lambda _engine: []  # layouts of earlier versions whose rows are taken over
 
 
 def _fit_default(
@@ -87,6 +89,7 @@ KINDS: dict[str, Kind] = {
         features.FEATURE_VERSION,
         naive=networks.NaiveNetwork,
         replaceable=True,
+        older=older_layouts,
     ),
     "many_to_many": _arrangement(many_to_many.Network, many_to_many.ManyToMany, many_to_many.Lesson),
     "encoder_decoder": _arrangement(encoder_decoder.Network, encoder_decoder.EncoderDecoder, encoder_decoder.Lesson),
@@ -104,6 +107,11 @@ def of(engine: EngineSettings) -> Kind:
 def row_dtype(engine: EngineSettings) -> np.dtype[Any]:
     """The row of any kind."""
     return Chain.row_dtype if engine.model.kind == CHAIN else of(engine).row_dtype(engine)
+
+
+def layouts_before(engine: EngineSettings) -> list[Older]:
+    """Earlier layouts of a kind whose rows are taken over at a restore."""
+    return [] if engine.model.kind == CHAIN else of(engine).older(engine)
 
 
 def has_weights(engine: EngineSettings) -> bool:
