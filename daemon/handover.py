@@ -39,11 +39,10 @@ class Handover:
         """`epochs` are the partition's, by rising first offset, `epoch` among them."""
         self.own = Stepping(epoch.model_version, engine_for(epoch))
         self._epoch = epoch
-        self._number = version_number(epoch.model_version)
-        self._older = {
-            version_number(version): Stepping(version, engine_for(replace(epoch, model_version=version)))
-            for version in (_versions_before(epochs, epoch) if epoch.handover_offsets else ())
-        }
+        self._engine_for = engine_for
+        older = _versions_before(epochs, epoch) if epoch.handover_offsets else ()
+        self._older = {version_number(version): version for version in older}
+        self._made = {version_number(epoch.model_version): self.own}  # engines are made when a row needs them
 
     @property
     def end(self) -> int:
@@ -58,15 +57,24 @@ class Handover:
             part: Positions in the batch, int64 (B,).
             made_by: The number of the version that made the row of each, uint64 (B,).
         """
-        numbers = made_by.tolist()
+        numbers, own = made_by.tolist(), version_number(self.own.version)
         for i, position in enumerate(part.tolist()):
             due = batch.offsets[position] >= turn_of(self._epoch, batch.streams[position])
             if due or batch.fresh[position] or numbers[i] not in self._older:
-                numbers[i] = self._number
-        for number, stepping in [(self._number, self.own), *self._older.items()]:
-            chosen = [each == number for each in numbers]
-            if any(chosen):
-                yield stepping, part[chosen]
+                numbers[i] = own
+        for number in dict.fromkeys(numbers):
+            yield self._stepping(number), part[[each == number for each in numbers]]
+
+    def _stepping(self, number: int) -> Stepping:
+        """Of a version, by its number.
+
+        Raises:
+            StateError, ArtifactError: Its weights are not there or cannot be used, as `Engines`.
+        """
+        if number not in self._made:
+            version = self._older[number]
+            self._made[number] = Stepping(version, self._engine_for(replace(self._epoch, model_version=version)))
+        return self._made[number]
 
 
 def _versions_before(epochs: Sequence[Epoch], epoch: Epoch) -> list[str]:

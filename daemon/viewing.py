@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daemon.epochs import Epoch
 from daemon.records import Message
 from daemon.restore import Partition
+from models.engine import version_number
 
 #: A viewer that has asked nothing for so long is gone.
 WATCHED_S = 10.0
@@ -53,7 +55,7 @@ class RowView(NamedTuple):
     channels: tuple[str, ...]
     targets: tuple[str, ...]
     levels: tuple[float, ...]
-    version: str
+    version: str  # that made the row
 
 
 class _Question:
@@ -160,5 +162,12 @@ def _rows(held: Mapping[int, Partition], places: Sequence[Place]) -> dict[Place,
             epoch = partition.pipeline.epoch
             row = partition.pipeline.table.gather(np.array([slot]))[0]
             engine = epoch.engine
-            found[number, stream] = RowView(row, engine.channels, engine.targets, engine.model.levels, epoch.model_version)
+            version = _made_by(row, partition.pipeline.epochs) or epoch.model_version
+            found[number, stream] = RowView(row, engine.channels, engine.targets, engine.model.levels, version)
     return found
+
+
+def _made_by(row: Any, epochs: Sequence[Epoch]) -> str | None:
+    """The newest version that has the row's number: while streams go over in turn it is not the epoch's."""
+    number = int(row["version"])
+    return next((epoch.model_version for epoch in reversed(epochs) if version_number(epoch.model_version) == number), None)

@@ -7,7 +7,8 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.pipeline import Pipeline
+from daemon.engines import Engines
+from daemon.pipeline import Pipeline, Restored
 from daemon.records import Message, Record
 from tests import checker, examples
 from tests.property.test_batching_is_invisible import log
@@ -56,6 +57,25 @@ def test_rebuilding_is_spread_over_the_handover() -> None:
     assert sum(spread) == 200
     assert all(10 < each < 80 for each in spread[2:7]), spread
     assert spread[7:] == [0, 0, 0]
+
+
+def test_weights_that_no_row_needs_are_not_asked_for() -> None:
+    """Of all versions that ever served only those are loaded that rows still have: not a year of them at every swap."""
+    made = [examples.seeded_weights(ENGINE, scale) for scale in (1.0, 0.5, 0.25)]
+    firsts, asked = (0, 100, 200), list[str]()
+    epochs = [examples.epoch(ENGINE, at, made[k][0], handover_offsets=50) for k, at in enumerate(firsts)]
+
+    def artifact(version: str) -> bytes:
+        asked.append(version)
+        return dict(made)[version]
+
+    pipeline = Pipeline(0, epochs, Engines(artifact))
+    records = [examples.record(i, (f"s{i % 10}", examples.T0_MS + i // 10 * examples.MINUTE_MS, 1.0 * i)) for i in range(300)]
+    sent = pipeline.process(records[:200]).forecasts
+    del asked[:]
+    again = Pipeline(0, epochs, Engines(artifact), Restored(pipeline.table, 0, epochs[1], 200))
+    assert set(versions_of(sent + again.process(records[200:]).forecasts)) == {version for version, _ in made}
+    assert made[0][0] not in asked
 
 
 def rebuilt(pipeline: Pipeline, records: list[Record]) -> list[int]:

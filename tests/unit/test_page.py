@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from daemon.engines import Engines
 from daemon.http import Health
 from daemon.metrics import Metrics
 from daemon.page import PAGE_STREAMS, Page, detail_document, past, stream_document, window
+from daemon.pipeline import Pipeline
 from daemon.records import Message, Record
 from daemon.viewing import RowView, Viewing
 from models.table import StateTable
@@ -46,6 +48,15 @@ def view(pipeline: Any) -> RowView:
     held = {0: SimpleNamespace(pipeline=pipeline)}
     answered = asked(Viewing(), lambda live: live.rows([PLACE]), held)
     return answered[PLACE]
+
+
+def test_a_stream_is_shown_with_the_version_that_steps_it() -> None:
+    """Not with that of the epoch, while streams go over in turn."""
+    (one, first), (two, second) = (examples.seeded_weights(ENGINE, scale) for scale in (1.0, 0.5))
+    epochs = [examples.epoch(ENGINE, 0, one), examples.epoch(ENGINE, 2, two, handover_offsets=1_000_000_000)]
+    pipeline = Pipeline(0, epochs, Engines({one: first, two: second}.get))
+    sent = pipeline.process([reading(offset, 1.0 + offset) for offset in range(4)]).forecasts
+    assert view(pipeline).version == json.loads(sent[-1].value)["model_version"] == one
 
 
 def asked(live: Viewing, ask: Any, held: Mapping[int, Any]) -> Any:
