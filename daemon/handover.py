@@ -78,11 +78,16 @@ class Handover:
 
 
 def _versions_before(epochs: Sequence[Epoch], epoch: Epoch) -> list[str]:
-    """Versions that rows may have: of the epochs before, back to where settings were others or all began cold."""
+    """Versions that rows may have: of the epochs before, back to where weights need not fit any more or all began cold."""
     if epoch.cold:
         return []
     before = [each for each in epochs if each.first_offset < epoch.first_offset][::-1]
-    alike = list(takewhile(lambda each: each.engine == epoch.engine, before))
+    alike = list(takewhile(lambda each: _fits(each) == _fits(epoch), before))
     warm = list(takewhile(lambda each: not each.cold, alike))
     known = [each.model_version for each in alike[: len(warm) + 1]]  # a cold one's own version counts
     return [version for version in dict.fromkeys(known) if version != epoch.model_version]
+
+
+def _fits(epoch: Epoch) -> tuple[str, int]:
+    """What weights must fit: the settings, order of the channels and all, and what the release computes from them."""
+    return epoch.engine.model_dump_json(), epoch.engine_version

@@ -108,6 +108,10 @@ class Epoch:
         length = self.document["handover_offsets"]
         return self.first_offset + (binascii.crc32(stream.encode()) % length if length else 0)
 
+    def fits(self) -> tuple[str, int]:
+        """What weights must fit; the text keeps the order of the channels."""
+        return json.dumps(self.engine), self.document["engine_version"]
+
     def layout(self) -> tuple[Any, ...]:
         """What the shape of a row depends on: when it changes, rows start cold."""
         if self.is_chain:
@@ -374,10 +378,10 @@ class _Partition:
         return epoch
 
     def _going_on(self, newest: Epoch) -> set[str]:
-        """Versions that step a row until its turn comes: those in force since rows were emptied or settings changed."""
+        """Versions that step a row until its turn comes: those in force since rows were emptied or weights need fit no more."""
         found: set[str] = set()
         for before, epoch in pairwise(each for each in self._epochs if each.first_offset <= newest.first_offset):
-            changed = epoch.document["cold"] or epoch.engine != before.engine
+            changed = epoch.document["cold"] or epoch.fits() != before.fits()
             found = set() if changed else found | {before.version}
         return found
 

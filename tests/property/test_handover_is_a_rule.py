@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from config.settings import InputSettings
 from daemon.engines import Engines
 from daemon.pipeline import Pipeline, Restored
 from daemon.records import Message, Record
@@ -76,6 +79,29 @@ def test_weights_that_no_row_needs_are_not_asked_for() -> None:
     again = Pipeline(0, epochs, Engines(artifact), Restored(pipeline.table, 0, epochs[1], 200))
     assert set(versions_of(sent + again.process(records[200:]).forecasts)) == {version for version, _ in made}
     assert made[0][0] not in asked
+
+
+@pytest.mark.parametrize("change", ["release", "order of the channels", "nothing"])
+def test_weights_of_before_step_rows_only_where_they_fit(change: str) -> None:
+    """Under other settings or another engine version they may not even load: then rows go over at once."""
+    channels = ENGINE.model_copy(update={"input": InputSettings(values={"a": "a", "b": "b"})})
+    swapped = channels.model_copy(update={"input": InputSettings(values={"b": "b", "a": "a"})})
+    (one, data), before = examples.seeded_weights(channels), examples.epoch(channels, 0)
+    epochs = [before, examples.epoch(swapped if change.startswith("order") else channels, 20, one, handover_offsets=10**9)]
+    epochs[0] = replace(before, engine_version=before.engine_version - (change == "release"))
+    pipeline = Pipeline(0, epochs, lambda epoch: Engines({one: data}.get)(replace(epoch, engine=channels)))
+    records = [two_channels(i) for i in range(40)]
+    sent = pipeline.process(records).forecasts
+    assert set(versions_of(sent[20:])) == ({"naive"} if change == "nothing" else {one})
+    raw = [checker.Raw(0, r.offset, r.timestamp_ms, r.key, r.value) for r in records]
+    judged = checker.judge(raw, {0: [checker.Epoch(each.to_bytes(), json.loads(each.to_bytes())) for each in epochs]})
+    assert [due.model_version for due in judged.forecasts] == versions_of(sent)
+
+
+def two_channels(i: int) -> Record:
+    time_ms = examples.T0_MS + i // 5 * examples.MINUTE_MS
+    value = json.dumps({"stream": f"s{i % 5}", "time": time_ms, "a": 1.0 * i, "b": 2.0 * i}).encode()
+    return Record("readings", 0, i, time_ms, None, value)
 
 
 def rebuilt(pipeline: Pipeline, records: list[Record]) -> list[int]:
