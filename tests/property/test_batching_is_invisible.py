@@ -91,9 +91,9 @@ def test_two_layers_several_channels_and_thinned_output() -> None:
 @pytest.mark.parametrize("name", sorted(zoo.KINDS))
 def test_every_arrangement(name: str) -> None:
     """The law holds for each kind, cell and depth: small polls and one, thinned where that is allowed."""
-    assert_equal(zoo.engine(name), log(17, 250, 40), [250], [13], [64, 1])
+    assert_equal(zoo.engine(name), log(17, 150, 30), [150], [13], [64, 1])
     if not name.startswith("many_to_one"):
-        assert_equal(zoo.engine(name, emit_every=3), log(3, 120, 10), [120], [31])
+        assert_equal(zoo.engine(name, emit_every=3), log(3, 90, 8), [90], [31])
 
 
 @pytest.mark.parametrize("name", sorted(zoo.KINDS))

@@ -81,7 +81,7 @@ def test_catch_up_equals_the_first_pass() -> None:
 def test_every_arrangement(name: str, stop_every: int) -> None:
     """What a kind carries, its open window, waiting readings or key, is all in the row."""
     engine = zoo.engine(name, max_streams_per_partition=12)
-    records = log(7, 120, 30)
+    records = log(7, 90, 20)
     sent = forecasts([(engine, 0)], records, stop_every)
     assert sent
     assert sent == forecasts([(engine, 0)], records, None)

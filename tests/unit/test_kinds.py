@@ -28,7 +28,8 @@ OTHERS = sorted(set(kinds.KINDS) - {"forecaster"})
 
 
 def settings(kind: str, *more: str) -> Settings:
-    return load(None, {}, [f"model.kind={kind}", "model.hidden=8", "model.horizon=3", *more])
+    fewer = ["model.scenarios=2"] if kind == "one_to_many" else []
+    return load(None, {}, [f"model.kind={kind}", "model.hidden=8", "model.horizon=3", *fewer, *more])
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -15,7 +15,7 @@ from models.training_data import Series
 from tests import examples
 from tests.examples import MINUTE_MS, T0_MS
 
-STEPS = 200
+STEPS = 150
 
 
 def trained(engine: EngineSettings, series: list[Series], steps: int = STEPS) -> Any:
@@ -57,7 +57,7 @@ def lead_errors(made: Any, values: np.ndarray, horizon: int) -> tuple[float, flo
     return float(np.mean(model)), float(np.mean(naive))
 
 
-@pytest.mark.parametrize(("kind", "cell"), [("many_to_many", "elman"), ("many_to_many", "gru"), ("encoder_decoder", "lstm")])
+@pytest.mark.parametrize(("kind", "cell"), [("many_to_many", "elman"), ("encoder_decoder", "lstm")])
 def test_leads_of_a_noisy_sine(kind: str, cell: str) -> None:
     """Less than half of the last value's error, over eight leads."""
     engine = examples.settings(kind=kind, cell=cell, hidden=16, horizon=8)
@@ -96,7 +96,7 @@ def test_windows_are_told_apart() -> None:
     """A sine from a square wave, of any period, level and height: more than 95 of 100 windows."""
     engine = examples.settings(kind="many_to_one", hidden=16, window_readings=24, predicts="class", labels=("sine", "square"))
     data = [series(wave_of(i % 2, 96, i), np.full(96, float(i % 2)), f"s{i}") for i in range(300)]
-    made = trained(engine, data, 500)
+    made = trained(engine, data, 350)
     kinds_of = np.arange(60) % 2
     outputs = served(made, np.stack([wave_of(int(kind), 120, 1000 + i) for i, kind in enumerate(kinds_of)], axis=1))
     ended = [output for output in outputs[24:] if output.emits.all()]
@@ -159,8 +159,8 @@ def test_gaps_are_filled_from_both_sides() -> None:
         return whole, seen
 
     data = [series(masked(seed, 600)[1]) for seed in range(4)]
-    both = trained(examples.settings(kind="smoother", hidden=16, lag=4), data, 300)
-    past = trained(examples.settings(kind="many_to_many", hidden=16, horizon=1), data, 300)
+    both = trained(examples.settings(kind="smoother", hidden=16, lag=4), data, 220)
+    past = trained(examples.settings(kind="many_to_many", hidden=16, horizon=1), data, 220)
     pairs = [masked(seed, 120) for seed in range(20, 36)]
     whole, seen = (np.stack(columns, axis=1) for columns in zip(*pairs, strict=True))
     smoothed, ahead = served(both, seen), served(past, seen)
