@@ -36,6 +36,10 @@ CALIBRATION_RATE = 0.05
 SEASON_RATE = 1 / 14
 #: A phase of the season is as wide as a reading: the widest of 1, 2, 4, 8 that a quarter more than the season's readings fill.
 WIDEST_PHASE = 8
+#: No difference to a level is larger, and no profile: readings are at most 1e15.
+FARTHEST = 4e15
+#: Relative rounding of what is taken back by a reading of the window, which is a float32.
+TAKEN_BACK_ROUNDING = 2.0**-24
 #: Anomaly scores end here.
 MOST_ANOMALOUS = 99.0
 
@@ -413,7 +417,7 @@ def _learn_back(season: Season, t: int, away: float, time_ms: int) -> None:
     profile, phases = season.profile[t], season.profile.shape[1]
     for k in range(first, first + width):
         usual = np.float64(profile[k % phases])
-        profile[k % phases] = (usual - rate * away) / (1 - rate) if rate < 1 else 0.0
+        profile[k % phases] = _clip((usual - rate * away) / (1 - rate), FARTHEST) if rate < 1 else 0.0
 
 
 @part
@@ -581,7 +585,8 @@ def window_features(shape: Constants, rows: Columns, features: np.ndarray, valid
 def _take_back(shape: Constants, rows: Columns, i: int, first: int, spread: np.ndarray) -> int:
     """Take level, spread and profile back to before reading `first` of the window; its time.
 
-    A profile of another season than the weights' begins at that reading.
+    A profile of another season than the weights' begins at that reading. The spread is no less than what rounding leaves of a
+    jump: that of a stream that was idle before it would be nothing.
     """
     length = rows.window.shape[2]
     level, deviation = rows.level[i], rows.spread[i]
@@ -603,10 +608,21 @@ def _take_back(shape: Constants, rows: Columns, i: int, first: int, spread: np.n
                     value = rows.window[i, c, j] + rows.anchor[i, c]
                     _move_scale_back(level, deviation, c, rows.count[i] - length + j, value)
             time_ms -= _gap_ms(rows, i, j)
+        for c in range(len(level)):
+            deviation[c] = max(deviation[c], TAKEN_BACK_ROUNDING * _largest(rows.window[i, c]))
     if rows.period_ms[i] != shape.period_ms:
         rows.profile[i] = 0
         rows.period_ms[i], rows.season_start_ms[i] = shape.period_ms, oldest_ms
     return oldest_ms
+
+
+@part
+def _largest(numbers: np.ndarray) -> float:
+    """The largest magnitude."""
+    largest = 0.0
+    for number in numbers:
+        largest = max(largest, abs(np.float64(number)))
+    return largest
 
 
 @compiled

@@ -10,6 +10,7 @@ from config.settings import EngineSettings, NetworkSettings
 from models import features
 from models.engine import Readings
 from models.forecaster import Forecaster
+from models.layout import row_dtype
 from models.networks import Network
 from models.training import Recipe, fit
 from models.training_data import Series
@@ -92,3 +93,36 @@ def test_inputs_of_the_window_are_those_of_then(network: Network, length: int, m
     if length > 128:
         difference[0, :, 1] = 0
     assert difference.max() < 2e-3
+
+
+def of_the_window(period_ms: int, times_ms: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs at each reading of one stream's window, (128, F): as they were, and as they are remade."""
+    shape, rows, seen = features.FeatureShape(ENGINE, period_ms), np.zeros(1, row_dtype(ENGINE)), []
+    for place, time_ms in enumerate(times_ms):
+        at = np.array([place])
+        reading = Readings(values[at][:, None], np.array([time_ms]), at, at, at == 0)
+        seen.append(features.observe(shape, rows, reading).features[0])
+    return np.stack(seen[-128:]), features.window_features(shape, rows)[0][:, 0]
+
+
+@pytest.mark.parametrize("length", range(129, 220, 10))
+def test_inputs_of_the_window_are_numbers(length: int) -> None:
+    """Readings a hair less than a phase apart, with bursts between: a phase's past weighs next to nothing, five times over."""
+    at = np.arange(length)
+    gaps_ms = np.where(at % 9 < 4, 1, HOUR_MS // 2 - 1)
+    for largest in (1.0, 1e12, 1e15):
+        values = largest * np.random.Generator(np.random.PCG64(length)).uniform(-1, 1, length)
+        assert np.isfinite(of_the_window(24 * HOUR_MS, gaps_ms.cumsum(), values)[1]).all()
+
+
+@pytest.mark.parametrize(("idle", "value"), [(0.0, 1e3), (0.0, 1e6), (0.1, 1e4), (20.0, 21.0)])
+def test_a_stream_that_was_idle_was_idle(idle: float, value: float) -> None:
+    """Its spread was nothing, so what rounding leaves of a jump in the window would look like many spreads."""
+    at = np.arange(400)
+    noise = np.random.Generator(np.random.PCG64(7)).standard_normal(len(at))
+    then, remade = of_the_window(24 * HOUR_MS, at * HOUR_MS, np.where(at < 350, idle, value + noise))
+    jump = 128 - 50
+    assert np.abs(then[:jump, :6]).max() < 0.1
+    assert np.abs(remade[:jump, :2]).max() < 0.1
+    assert np.abs(remade[:jump, 2:6]).max() < 1
+    assert np.abs(remade[jump:, :2] - then[jump:, :2]).max() < 1e-3
