@@ -138,7 +138,8 @@ def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
     store.refresh()
     if not kinds.has_weights(settings.engine()):
         return settings.model.kind
-    if store.current is None and settings.model.weights:
+    serves_naive = kinds.of(settings.engine()).naive is not None
+    if settings.model.weights and (store.current is None or (store.current == NAIVE and not serves_naive)):
         data = read_file(settings.model.weights)
         artifacts.load(data, settings.engine())  # refused here rather than by every reader
         version = artifacts.version_of(data)
@@ -149,7 +150,7 @@ def first_version(settings: Settings, broker: Broker, store: ModelStore) -> str:
     if settings.model.weights:
         log.info("model.weights ignored", reason="the models topic has a version in force", version=store.current)
     version = store.in_force()
-    if version == NAIVE and kinds.of(settings.engine()).naive is None:
+    if version == NAIVE and not serves_naive:
         raise OperatorError(
             f'model.kind = "{settings.model.kind}" cannot serve without weights: make them with `recurd train`, and name '
             "the file in model.weights."

@@ -58,6 +58,16 @@ def test_weights_are_needed(kind: str, tmp_path: Path) -> None:
         weights.first_version(settings(kind), None, store)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("current", [None, "naive"])
+def test_the_first_weights_are_published(current: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is in force, and where naive is, which cannot serve: a group that has served the default goes on."""
+    file, published = weights_of("smoother", tmp_path), list[str | None]()
+    store = SimpleNamespace(refresh=lambda: None, current=current)
+    monkeypatch.setattr(weights, "publish", lambda _settings, _broker, _data, current: published.append(current))
+    version = weights.first_version(settings("smoother", f"model.weights={file}"), None, store)  # type: ignore[arg-type]
+    assert published == [version] == [artifacts.version_of(file.read_bytes())]
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("other", sorted(kinds.KINDS))
 def test_weights_of_another_kind_are_refused(kind: str, other: str, tmp_path: Path) -> None:
