@@ -327,7 +327,7 @@ class RetrainSettings(Section):
     drift_pause_s: float = Field(3600.0, ge=1, le=31_536_000, description="drift begins no cycle so soon after another one, s")
     steps: int = Field(720, ge=1, description="optimizer steps at most")
     seed: int = Field(0, ge=0, description="of sampling and dropout")
-    nice: int = Field(10, ge=0, le=19, description="niceness of the worker")
+    nice: int = Field(19, ge=0, le=19, description="niceness of the worker")
     port: int = Field(9465, ge=0, le=65535, description="/metrics of a worker that runs alone, on http.host; 0: any free one")
 
 

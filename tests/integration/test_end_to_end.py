@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -22,6 +23,7 @@ from tests.harness import (
     assert_exactly_once,
     collect,
     recurd,
+    replay,
     running,
     sound,
     wait_until,
@@ -30,6 +32,7 @@ from tests.load import Load
 
 SMALL = {"model.hidden": 16, "model.horizon": 8, "model.context": 32, "state.max_streams_per_partition": 40}
 PARTITIONS = 2
+T0_S = 1_790_000_000
 OUTCOMES = ("forecast", "dead_letter", "late", "duplicate", "incomplete_start")
 
 
@@ -54,6 +57,37 @@ def counted(daemon: Daemon) -> dict[str, int]:
     """`recurd_readings_total` by outcome."""
     text = daemon.ready("/metrics")[1]
     return {name: int(float(value)) for name, value in re.findall(r'recurd_readings_total\{outcome="(\w+)"\} (\S+)', text)}
+
+
+def senml(minute: int) -> bytes:
+    """A pack of two readings of two sensors, with a base name and base time."""
+    pack: list[dict[str, object]] = [{"bn": "urn:dev:pump-", "bt": T0_S + 60 * minute, "n": "a", "v": minute % 7 + 0.5}]
+    return json.dumps([*pack, {"n": "b", "v": -1.0 * (minute % 5)}]).encode()
+
+
+def influx(minute: int) -> bytes:
+    """Two lines of one measurement."""
+    at_ns = (T0_S + 60 * minute) * 10**9
+    return f"pump,unit=a value={minute % 7 + 0.5} {at_ns}\npump,unit=b value=-{minute % 5}i {at_ns}\n".encode()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("encode", [senml, influx])
+def test_other_formats_are_served(topics: Topics, tmp_path: Path, encode: Callable[[int], bytes]) -> None:
+    """SenML packs and Influx lines from the topic: a forecast for every reading, equal to a replay; what is neither is dead."""
+    daemon = Daemon(topics, tmp_path, "a", {**SMALL, "input.format": encode.__name__})
+    with running(daemon):
+        daemon.start()
+        daemon.wait_ready()
+        topics.send([(minute % PARTITIONS, None, encode(minute // PARTITIONS), None) for minute in range(60)])
+        topics.send([(0, None, b"{broken", None)])
+        topics.wait_committed()
+        assert daemon.stop() == 0, daemon.life.tail()
+    sent = topics.read("forecasts")
+    assert len(sent) == 120
+    assert len({each.key for each in sent}) == 2
+    assert len(topics.read("dead-letters")) == 1
+    sound(checker.check_replay(replay(topics, tmp_path), sent))
 
 
 @pytest.mark.broker
