@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := test
-.PHONY: hashes venv docs check format test unit demo chaos bench clean
+.PHONY: advisories hashes venv docs check format test unit demo chaos bench clean
 
 venv: $(STAMP)
 
@@ -55,6 +55,10 @@ chaos: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+advisories:
+	@made=$$(mktemp -d); $(PYTHON) -m venv $$made && $$made/bin/python -m pip install --quiet pip-audit \
+		&& $$made/bin/pip-audit --strict --requirement constraints-hashed.txt --require-hashes --disable-pip; code=$$?; rm -r $$made; exit $$code
 
 hashes: $(STAMP)
 	@report=$$(mktemp); $(BIN)/python -m pip install --dry-run --ignore-installed --no-deps --quiet --report $$report -r constraints.txt \
