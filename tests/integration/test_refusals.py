@@ -24,6 +24,7 @@ from daemon.brokers.dev import DevBroker
 from daemon.errors import EXIT_NO_RESTART, EXIT_USAGE
 from models import artifacts
 from models.arithmetic import seeded_network
+from models.layout import ENGINE_VERSION
 from tests import checker, examples
 from tests.checker import Raw
 from tests.harness import READINGS, Daemon, Topics, recurd, replay, running, sound
@@ -214,7 +215,8 @@ CASES = {
     ),
     "other arithmetic": Case(
         other_arithmetic,
-        'with fingerprint elsewhere made the last epoch, here it is 3 with chain: .* set state.on_new_arithmetic = "accept"',
+        f"with fingerprint elsewhere made the last epoch, here it is {ENGINE_VERSION} with chain: "
+        '.* set state.on_new_arithmetic = "accept"',
         settings=ARITHMETIC,
     ),
 }

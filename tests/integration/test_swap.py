@@ -16,7 +16,7 @@ from tests.load import Load
 PARTITIONS = 2
 NETWORK = {"model.hidden": 16, "model.horizon": 8, "model.context": 32}
 #: Streams go over within seconds, however little the small network needs to rebuild a row.
-SMALL = {**NETWORK, "state.max_streams_per_partition": 40, "state.rebuild_share": 1e-4}
+SMALL = {**NETWORK, "state.max_streams_per_partition": 40, "state.rebuild_share": 1e-3}
 ENGINE = examples.settings(hidden=16, horizon=8, context=32)
 
 
@@ -46,15 +46,21 @@ def test_versions_come_and_go_while_readings_arrive(broker: DevBroker, unique: C
             before = len(life.named("committed"))
             wait_until(lambda: len(life.named("committed")) > before + 10, "commits")
 
+        def swapped(count: int) -> None:
+            """Every stream has gone over, so that the next swap is one of its own."""
+            wait_until(lambda: f"recurd_swap_seconds_count {count}.0" in daemon.ready("/metrics")[1], "the swap's end")
+
         serves("naive")
         assert f"{first} published and in force" in recurd("models", "import", one, "--promote")
         serves(first)
+        swapped(1)
         assert recurd("models", "import", two) == f"{second} published\n"
         assert "hidden = 8" in recurd.refused("models", "import", other)
         topics.send([(0, b"current", b"no-such-version", None)], topic="models")
         life.wait_for("model refused")
         assert f"{second} is in force" in recurd("models", "promote", second)
         serves(second)
+        swapped(2)
         assert f"{first} is in force" in recurd("models", "rollback")
         serves(first, times=2)
         shown = recurd("models", "list")
@@ -62,7 +68,7 @@ def test_versions_come_and_go_while_readings_arrive(broker: DevBroker, unique: C
         recurd("models", "export", second, "--out", tmp_path / "copy.safetensors")
         assert (tmp_path / "copy.safetensors").read_bytes() == two.read_bytes()
         assert 'recurd_models_refused_total{reason="absent"} 1.0' in daemon.ready("/metrics")[1]
-        wait_until(lambda: "recurd_swap_seconds_count 3.0" in daemon.ready("/metrics")[1], "the third swap's end")
+        swapped(3)
         feeder.stop()
         topics.wait_committed()
         assert daemon.stop() == 0, life.tail()
