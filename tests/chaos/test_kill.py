@@ -183,7 +183,9 @@ def test_kill_9_never_changes_a_forecast(topics: Callable[[str, int], Topics], t
     _, found = run(here, tmp_path, gradual, changes, [weights, other])
     handovers = sum(epoch.document["handover_offsets"] > 0 for epochs in found.epochs.values() for epoch in epochs)
     print(f"{handovers} epochs whose streams went over one by one")
-    assert handovers or KILLS < 100  # a swap begins while it serves or at a restart, at once: among few kills there may be none
+    assert (
+        handovers or chaos_kills() < 100
+    )  # a swap begins while it serves or at a restart, at once: among few kills there may be none
     versions = {due.model_version for due in found.judgement.forecasts}
     assert versions == {"naive", first, second}
     assert found.judgement.evicted > 0
