@@ -78,6 +78,11 @@ class Carried:
         """A network's inputs from these readings, float32 (B, F)."""
         return scaling.inputs(readings.values, scale.level, scale.spread, scale.gap, self.width)
 
+    def raw(self, rows: np.ndarray) -> np.ndarray:
+        """Room for the raw quantiles of a forecast of these rows, float32 (B, T, K, Q)."""
+        model = self.engine.model
+        return np.empty((len(rows), len(self.targets), model.horizon, len(model.levels)), np.float32)
+
     def forecasts(self, rows: np.ndarray, scale: Scale, raw: np.ndarray) -> QuantileForecasts:
         """An ordinary forecast from raw quantiles (B, T, K, Q), in spreads from the newest known value; nothing is scored."""
         newest, spread = (column[:, self.targets, None, None] for column in (rows["newest"], scale.spread))

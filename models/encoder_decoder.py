@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from config.settings import EngineSettings
 from models import scaling
 from models.carried import Carried
-from models.descent import pinball
 from models.engine import QuantileForecasts, Readings
 from models.kernels import FEATURE_CLIP
 from models.recurrent import Full, Stack, level_bias, padded, top
-from models.sequences import Along, Sequences
+from models.sequences import Leads, Sequences
 from models.tiles import through
 
 #: In training the decoder is unrolled after every so many readings: it costs K steps of its own each time.
@@ -84,19 +83,17 @@ class EncoderDecoder(Carried):
         scale = scaling.observe(rows, readings)
         scaling.stamp(rows, readings)
         newest = ((rows["newest"] - scale.level) / scale.spread)[:, self.targets].astype(np.float32)
-        raw = np.empty((len(rows), len(self.targets), self.engine.model.horizon, len(self.engine.model.levels)), np.float32)
+        raw = self.raw(rows)
         before = self.inputs(readings, scale), newest, rows["recurrent"]
         through(self._network.step, before, (raw, rows["recurrent"]))
         return self.forecasts(rows, scale, raw)
 
 
-class Lesson(Along[Network]):
+class Lesson(Leads[Network]):
     """Pinball loss of all leads, the decoder fed as it will be in service; the gradient goes through what it was fed."""
 
     def __init__(self, engine: EngineSettings, data: Sequences) -> None:
         super().__init__(engine, data)
-        self._levels = torch.tensor(engine.model.levels)
-        self._targets = torch.from_numpy(data.leads())  # (N, T, K)
         newest = ((data.newest - data.level) / data.spread)[:, data.targets]
         self._newest = torch.from_numpy(newest.astype(np.float32))  # (N, T)
 
@@ -108,8 +105,7 @@ class Lesson(Along[Network]):
             states.append(state)
         last = torch.arange(STRIDE, len(at) + STRIDE, STRIDE).clamp(max=len(at)) - 1  # the place behind which each state stands
         quantiles = network.decode(self._newest[at[last]].flatten(0, 1), torch.cat(states))
-        targets = torch.where(real[last][..., None, None], self._targets[at[last]], torch.nan).flatten(0, 1)
-        return pinball(targets, quantiles, self._levels)
+        return self.pinball(quantiles, at[last], real[last])
 
     def burn_in(self, network: Network, at: Tensor) -> Tensor:
         """The encoder alone."""

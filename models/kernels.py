@@ -166,7 +166,9 @@ def observe(
         rows.applied_offset[i] = offset[i]
         rows.applied_index[i] = element[i]
         _season_ahead(season, time_ms[i], shape.leads, ahead)
-        _season_ahead(season, time_ms[i], shape.season_leads, some)
+        for t in range(len(some)):
+            for n in range(len(shape.season_leads)):
+                some[t, n] = ahead[t, shape.season_leads[n] - 1]
         last = rows.window.shape[2] - 1
         _features(rows, i, last, reading, previous, time_ms[i], some, seen.features[i])
         for t in range(len(shape.targets)):

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from config.settings import EngineSettings
 from models import scaling
 from models.carried import Carried
-from models.descent import pinball
 from models.engine import QuantileForecasts, Readings
 from models.recurrent import Full, Stack, level_bias, top
-from models.sequences import Along, Sequences
+from models.sequences import Leads
 from models.tiles import through
 
 
@@ -53,25 +52,19 @@ class ManyToMany(Carried):
         """A forecast from each row's new state."""
         scale = scaling.observe(rows, readings)
         scaling.stamp(rows, readings)
-        raw = np.empty((len(rows), len(self.targets), self.engine.model.horizon, len(self.engine.model.levels)), np.float32)
+        raw = self.raw(rows)
         through(self._network.step, (self.inputs(readings, scale), rows["recurrent"]), (raw, rows["recurrent"]))
         return self.forecasts(rows, scale, raw)
 
 
-class Lesson(Along[Network]):
+class Lesson(Leads[Network]):
     """Pinball loss of all leads at every reading."""
-
-    def __init__(self, engine: EngineSettings, data: Sequences) -> None:
-        super().__init__(engine, data)
-        self._levels = torch.tensor(engine.model.levels)
-        self._targets = torch.from_numpy(data.leads())  # (N, T, K)
 
     def loss(self, network: Network, at: Tensor, real: Tensor, state: Tensor) -> Tensor:
         """At S consecutive places of B sequences."""
         hidden, _ = network.stack.run(self.inputs[at], state)  # (S, B, H)
         quantiles = network.quantiles(hidden.flatten(0, 1))
-        targets = torch.where(real[..., None, None], self._targets[at], torch.nan).flatten(0, 1)
-        return pinball(targets, quantiles, self._levels)
+        return self.pinball(quantiles, at, real)
 
     def burn_in(self, network: Network, at: Tensor) -> Tensor:
         """The stack alone."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from config.settings import EngineSettings
 from models import scaling
-from models.descent import Progress, Recipe
+from models.descent import Progress, Recipe, pinball
 from models.engine import HEADER
 from models.layout import padded
 from models.training_data import Series, end_to_end, lead_targets, segments, waves
@@ -132,3 +132,17 @@ class Along(Generic[NetworkT]):
             state: Before the first of them.
         """
         raise NotImplementedError
+
+
+class Leads(Along[NetworkT]):
+    """A lesson of forecasts: pinball loss of all leads."""
+
+    def __init__(self, engine: EngineSettings, data: Sequences) -> None:
+        super().__init__(engine, data)
+        self._levels = torch.tensor(engine.model.levels)
+        self._targets = torch.from_numpy(data.leads())  # (N, T, K)
+
+    def pinball(self, quantiles: Tensor, at: Tensor, real: Tensor) -> Tensor:
+        """Of raw quantiles (S B, T, K, Q) at these places, (S, B) each; those that are not real do not count."""
+        targets = torch.where(real[..., None, None], self._targets[at], torch.nan).flatten(0, 1)
+        return pinball(targets, quantiles, self._levels)
