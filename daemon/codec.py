@@ -27,6 +27,8 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,7 +38,7 @@ from msgspec import UNSET, UnsetType
 
 from config.settings import InputSettings, SettingsError
 from daemon import influx, senml
-from daemon.digits import six_digits_or_unsure
+from daemon.digits import NUMBER_BYTES, ROW_BYTES, six_digits_or_unsure, write_forecasts
 from daemon.errors import BadRecord
 from daemon.records import Headers, Message, Reading, Record
 from daemon.senml import Element
@@ -379,12 +381,14 @@ class _Forecast(msgspec.Struct):
     warming: msgspec.Raw
 
 
-def _form(targets: Sequence[str], levels: Sequence[float], model_version: str) -> bytes:
-    """A forecast with %b for each part that is a row's own, in the order of `_Forecast`."""
-    part = msgspec.Raw(b"%b")
-    fan = {repr(float(level)): msgspec.Raw(b"[%b]") for level in levels}
-    fans = {target.replace("%", "%%"): fan for target in targets}
-    return _dump(_Forecast(part, part, part, model_version.replace("%", "%%"), fans, part, part))
+@lru_cache(maxsize=64)
+def _pieces(targets: tuple[str, ...], levels: tuple[float, ...], model_version: str) -> tuple[np.ndarray, np.ndarray]:
+    """A forecast without what is a row's own, in the order of `_Forecast`: its pieces, uint8, and where each ends, int64."""
+    own = b"\0"  # in no JSON: strings have it escaped
+    part = msgspec.Raw(own)
+    fan = {repr(float(level)): msgspec.Raw(b"[%b]" % own) for level in levels}
+    pieces = _dump(_Forecast(part, part, part, model_version, dict.fromkeys(targets, fan), part, part)).split(own)
+    return np.array(list(b"".join(pieces)), np.uint8), np.cumsum(list(map(len, pieces)))
 
 
 class _Digest(msgspec.Struct):
@@ -437,7 +441,30 @@ def encode_forecasts(
         raise ValueError(f"quantiles of shape {output.quantiles.shape} for {wanted}")
     if not count:
         return []
-    form, fans = _form(targets, levels, model_version), targets_count * levels_count
+    ids = [stream.encode() for stream in streams]
+    form, cuts = _pieces(tuple(targets), tuple(levels), model_version)
+    numbers = targets_count * levels_count * leads + 1
+    text = np.empty(count * (len(form) + ROW_BYTES + numbers * NUMBER_BYTES) + 2 * sum(map(len, ids)), np.uint8)
+    ends = np.empty(count, np.int64)
+    rows = map(np.ascontiguousarray, (time_ms, output.interval_ms, output.quantiles, output.anomaly_score, output.warming))
+    joined, id_ends = np.frombuffer(b"".join(ids), np.uint8), np.cumsum(list(map(len, ids)))
+    write_forecasts(form, cuts, joined, id_ends, *rows, text, ends)  # type: ignore[call-arg]
+    stops = [0, *ends.tolist()]
+    data = text[: stops[-1]].tobytes()
+    values = [data[start:end] for start, end in pairwise(stops)]
+    if not all(values):
+        left = [i for i, value in enumerate(values) if not value]
+        some = QuantileForecasts(*(column[left] for column in output))
+        for i, value in zip(left, _of_any_numbers(some, [streams[i] for i in left], time_ms[left], form, cuts), strict=True):
+            values[i] = value
+    return values
+
+
+def _of_any_numbers(
+    output: QuantileForecasts, streams: Sequence[str], time_ms: np.ndarray, form: np.ndarray, cuts: np.ndarray
+) -> list[bytes]:
+    """Forecasts of any numbers at all, by orjson: those that `write_forecasts` leaves out."""
+    fans, leads = len(cuts) - 6, output.quantiles.shape[2]
     numbers = six_digits(output.quantiles.transpose(0, 1, 3, 2)).reshape(-1, leads)  # (B T Q, K)
     # All rows' numbers in one call, then cut: one list a row, target and level.
     lists = iter(orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],["))
@@ -450,7 +477,8 @@ def encode_forecasts(
         map(_dump, output.warming.tolist()),
         strict=True,
     )
-    return [form % row for row in rows]
+    pieces = [form[start:end].tobytes() for start, end in pairwise([0, *cuts.tolist()])]
+    return [b"".join(chain.from_iterable(zip(pieces, (*row, b""), strict=True))) for row in rows]
 
 
 def encode_digests(output: ChainDigests, streams: Sequence[str], time_ms: np.ndarray, model_version: str) -> list[bytes]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from daemon.codec import (
     format_time,
     six_digits,
 )
+from daemon.digits import write_forecasts
 from daemon.errors import BadRecord
 from daemon.records import Reading, Record
 from models.engine import QuantileForecasts
@@ -356,6 +358,55 @@ def test_bytes_do_not_depend_on_the_batch(rows: int, seed: int, data: st.DataObj
     some = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=5)))
     apart = encode_forecasts(rows_of(output, some), [streams[i] for i in some], time_ms[some], ["a", "b"], [0.1, 0.5, 0.9], "v")
     assert [together[i] for i in some] == apart
+
+
+@unhurried
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(),
+            st.sampled_from([0.0, 1e-5, 9.999995e-6, 9.999999e15, 1e16, 99999.95, 999999.5]),
+            st.decimals(-9, 9, places=4).map(float),
+        ),
+        min_size=3,
+        max_size=40,
+    ),
+    st.lists(sound_ids, min_size=1, max_size=9),
+    st.integers(FIRST_TIME_MS, LAST_TIME_MS),
+    st.integers(-(2**63), 2**63 - 1),
+)
+def test_forecasts_are_written_as_by_the_libraries(
+    numbers: list[float], streams: list[str], time_ms: int, interval_ms: int
+) -> None:
+    """The compiled text is that of orjson, msgspec and numpy: every number, id, time and interval."""
+    targets, levels = ("a", '%b"\0'), (0.1, 0.5, 0.9)
+    quantiles = np.resize(np.array(numbers), (len(streams), 2, 5, 3))
+    scores = np.resize([number if number == 0 or 1e-5 < abs(number) < 1e15 else math.nan for number in numbers], len(streams))
+    output = output_of(quantiles, scores, np.full(len(streams), interval_ms))
+    encoded = encode_forecasts(output, streams, np.full(len(streams), time_ms), targets, levels, "v\n")
+    for i, stream in enumerate(streams):
+        fans = [dict(zip(map(repr, levels), six_digits(fan).T.tolist(), strict=True)) for fan in quantiles[i]]
+        expected = {
+            "stream": stream,
+            "time": format_time(time_ms),
+            "interval_ms": interval_ms or None,
+            "model_version": "v\n",
+            "targets": dict(zip(targets, fans, strict=True)),
+            "anomaly_score": float(six_digits(scores[i : i + 1])[0]),
+            "warming": bool(scores[i] > 1),
+        }
+        assert orjson.dumps(expected) == encoded[i]
+
+
+@unhurried
+@given(st.integers(-5, 15), st.integers(100_000, 999_999))
+def test_plain_numbers_are_written_compiled(exponent: int, digits: int) -> None:
+    """What needs no exponent does not take the long way."""
+    number, zero, none = np.array([float(f"{digits}e{exponent - 5}")]), np.zeros(1, np.int64), np.zeros(0, np.uint8)
+    text, ends = np.zeros(200, np.uint8), np.zeros(1, np.int64)
+    fan, warming = number.reshape(1, 1, 1, 1), np.zeros(1, bool)
+    write_forecasts(none, np.zeros(7, np.int64), none, zero, zero, zero, fan, number, warming, text, ends)
+    assert orjson.dumps(float(number[0])) * 2 in text[: ends[0]].tobytes()
 
 
 @unhurried

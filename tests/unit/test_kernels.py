@@ -16,7 +16,7 @@ FUSED = re.compile(r"\b(vfn?m(add|sub)\w*|fn?m(add|sub|la|ls))\b")
 ENTRIES = """
 import numpy
 from config.settings import EngineSettings, InputSettings, NetworkSettings
-from daemon import digits
+from daemon import codec, digits
 from daemon.brokers import record_format
 from models import features, kernels
 from models.arithmetic import _readings, seeded_network
@@ -29,7 +29,8 @@ for engine in (one, two):
     for rows in (1, 2, 17, 200):
         table = numpy.zeros(rows, forecaster.row_dtype)
         for step in range(3):
-            forecaster.step(table, Readings(*(column[:rows] for column in _readings(engine, step))))
+            output = forecaster.step(table, Readings(*(column[:rows] for column in _readings(engine, step))))
+        codec.encode(output, ["s"] * rows, table["last_time_ms"], engine.targets, engine.model.levels, "x")
         table["version"] = 0
         forecaster.rebuild(table)
         forecaster.rebuild(table[:1])
@@ -37,7 +38,8 @@ for count in (1, 1000):
     digits.six_digits_or_unsure(*map(numpy.zeros, (count, count), (float, float)), numpy.zeros(count, bool))
     list(record_format.decode_records(b"\\x0c\\0\\0\\0\\1\\1\\0" * count, count, record_format.Batch("t", 0, 0, 0)))
 ALL = (
-    kernels.observe, kernels.forecast, kernels.window_features, digits.six_digits_or_unsure, record_format.index_records
+    kernels.observe, kernels.forecast, kernels.window_features, digits.six_digits_or_unsure, digits.write_forecasts,
+    record_format.index_records
 )
 """
 CODE = "for entry in ALL:\n    assert len(entry.machine.signatures) == 1, entry\n    print(*entry.machine.inspect_asm().values())"
@@ -74,7 +76,7 @@ def test_fused_operations_are_found(line: str) -> None:
 
 def test_a_second_start_compiles_nothing(cache: Path) -> None:
     """One row or many, one channel or two: it is all the same machine code, and it is there."""
-    assert run(cache, ENTRIES + HITS).split() == ["1"] * 5
+    assert run(cache, ENTRIES + HITS).split() == ["1"] * 6
 
 
 def test_damaged_machine_code_is_made_anew(cache: Path) -> None:
