@@ -10,7 +10,7 @@ B rows, C channels, T targets, W window, R rungs, Q levels, K leads, F features.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,6 +27,9 @@ from models.layout import ladder
 FEATURE_VERSION = 2
 #: Readings until a new stream's scale counts as settled.
 WARMING_READINGS = 32
+
+#: The columns that a reading moves as a whole.
+_LONG = ("window", "gap_units", "missing")
 
 #: Leads at which the network sees the season ahead, as shares of the horizon.
 SEASON_LEADS = (0.0, 0.25, 0.5, 1.0)
@@ -124,17 +127,20 @@ def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observ
         *(np.empty((count, targets, rungs)) for _ in range(3)),
     )
     into = kernels.Observed(*seen)
-    with _columns(rows) as columns:
+    with _columns(rows, _LONG) as columns:
         kernels.observe(shape.constants, columns, readings.values, readings.time_ms, readings.offset, readings.element, into)
     return seen
 
 
 @contextmanager
-def _columns(rows: np.ndarray) -> Iterator[Columns]:
+def _columns(rows: np.ndarray, packed: Sequence[str] = ()) -> Iterator[Columns]:
     """Columns of the rows, to be changed. One row's columns would be contiguous, another type that is compiled for anew: it is
-    lent a neighbour, whom the kernels do not look at."""
+    lent a neighbour, whom the kernels do not look at. What is `packed` is contiguous, by a copy: loops over it are vectorized."""
     lent = np.repeat(rows, 2) if len(rows) == 1 else rows
-    yield Columns.of(lent)
+    copies = {name: np.ascontiguousarray(lent[name]) for name in packed}
+    yield Columns.of(lent)._replace(**copies)
+    for name, copy in copies.items():
+        lent[name] = copy
     if lent is not rows:
         rows[:] = lent[:1]
 

@@ -633,16 +633,20 @@ def forecast(
 ) -> None:
     """Guard, calibrate, sort and unscale the network's raw quantiles float32 (B, T, K, Q), into float64; keep them until due."""
     trust = np.empty(len(shape.rungs), np.float32)
+    calibration = np.empty((len(shape.rungs), len(shape.levels)), np.float32)
     scaled = np.empty(len(shape.levels), np.float32)
     for i in range(len(raw)):
         for t in range(len(shape.targets)):
             for r in range(len(trust)):
                 trust[r] = trusted(rows.model_error[i, t, r], rows.naive_error[i, t, r])
+                for q in range(len(scaled)):
+                    calibration[r, q] = rows.calibration[i, t, r, q]
             for k in range(len(shape.below)):
-                own, less = raw[i, t, k, shape.median], _ONE - _between(shape, trust, k)
+                below, above, weight = shape.below[k], shape.above[k], shape.weight[k]
+                own, less = raw[i, t, k, shape.median], _ONE - _between(trust[below], trust[above], weight)
                 for q in range(len(scaled)):
                     moved = raw[i, t, k, q] - less * own
-                    _insert(scaled, q, moved + _between(shape, rows.calibration[i, t, :, q], k))
+                    _insert(scaled, q, moved + _between(calibration[below, q], calibration[above, q], weight))
                 for q in range(len(scaled)):
                     quantiles[i, t, k, q] = newest[i, t] + spread[i, t] * np.float64(scaled[q])
         _schedule(shape, rows, i, raw, newest, spread, quantiles)
@@ -663,10 +667,9 @@ def trusted(model_error: float, naive_error: float) -> float:
 
 
 @part
-def _between(shape: Constants, by_rung: np.ndarray, k: int) -> float:
-    """A number of each rung, float32 (R,), at the lead k + 1: linear in the lead."""
-    low = by_rung[shape.below[k]]
-    return low + shape.weight[k] * (by_rung[shape.above[k]] - low)
+def _between(below: np.float32, above: np.float32, weight: np.float32) -> np.float32:
+    """A number of each rung at a lead between two of them, float32: linear in the lead."""
+    return below + weight * (above - below)
 
 
 @part
