@@ -5,31 +5,33 @@ The rules are those of ARCHITECTURE 4. This is the only place that judges a read
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from config.settings import EngineSettings
-from daemon.records import DeadLetter, Reading, Record
+from daemon.codec import Decoded
+from daemon.records import DeadLetter
+from models.compiled import compiled
 from models.engine import Readings
 from models.slots import Slots
+
+#: What becomes of a reading.
+ADMITTED, LATE, DUPLICATE, INCOMPLETE_START, FUTURE = range(5)
+_WORDS = {LATE: "late", DUPLICATE: "duplicate", INCOMPLETE_START: "incomplete_start"}
 
 
 @dataclass
 class Batch:
     """Readings to step, in log order, and what became of the others."""
 
-    streams: list[str] = field(default_factory=list)
-    slots: list[int] = field(default_factory=list)
-    waves: list[int] = field(default_factory=list)
-    fresh: list[bool] = field(default_factory=list)
-    times_ms: list[int] = field(default_factory=list)
-    values: list[tuple[float, ...]] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    elements: list[int] = field(default_factory=list)
+    streams: list[str]
+    slots: np.ndarray  # int64 (B,)
+    waves: np.ndarray  # int64 (B,)
+    readings: Readings  # B
     dead_letters: list[DeadLetter] = field(default_factory=list)
     drops: Counter[str] = field(default_factory=Counter)  # late, duplicate, incomplete_start
     evicted: int = 0
@@ -37,21 +39,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.streams)
 
-    def readings(self) -> Readings:
-        """The columns as arrays, B readings in log order."""
-        return Readings(
-            values=np.array(self.values, np.float64),
-            time_ms=np.array(self.times_ms, np.int64),
-            offset=np.array(self.offsets, np.int64),
-            element=np.array(self.elements, np.int64),
-            fresh=np.array(self.fresh, bool),
-        )
-
     def parts(self, size: int) -> Iterator[np.ndarray]:
         """Positions in the batch to step together: at most `size`, of one wave, waves in order."""
-        waves = np.array(self.waves, np.int64)
-        order = np.argsort(waves, kind="stable")
-        ends: list[int] = np.cumsum(np.bincount(waves)).tolist() if len(waves) else []
+        order = np.argsort(self.waves, kind="stable")
+        ends: list[int] = np.cumsum(np.bincount(self.waves)).tolist() if len(self) else []
         first = 0
         for end in ends:
             for start in range(first, end, size):
@@ -67,67 +58,132 @@ class Batcher:
         self._max_gap_ms = round(engine.input.max_gap_s * 1000)
         self._max_ahead_ms = round(engine.input.max_ahead_s * 1000)
         self._late_is_dead = engine.input.on_late == "dead-letter"
+        self._depth = np.zeros(0, np.int64)  # by slot, readings admitted so far; zeros between two batches
 
-    def batch(self, decoded: Iterable[tuple[Record, Sequence[Reading]]]) -> Batch:
+    def batch(self, decoded: Decoded) -> Batch:
         """Admit readings in log order. Slots are given out here, so `StateTable.reserve` must follow."""
-        batch = Batch()
-        depth: dict[int, int] = {}  # readings admitted so far, by slot
-        for record, readings in decoded:
-            ahead = self._ahead(record, readings)
-            if ahead is not None:
-                batch.dead_letters.append(ahead)
-                continue
-            for index, reading in enumerate(readings):
-                self._admit(batch, depth, record, index, reading)
+        count = len(decoded.streams)
+        slot, wave, fate = np.zeros((3, count), np.int64)
+        judged = _Judged(slot, wave, fate, np.zeros(count, bool), ~np.isnan(decoded.values).any(axis=1))
+        dead = self._ahead(decoded, judged)
+        self._grow(len(self._slots) + count)
+        evicted = self._admit(decoded, judged, np.flatnonzero(judged.fate == ADMITTED))
+        admitted = np.flatnonzero(judged.fate == ADMITTED)
+        slots = judged.slot[admitted]
+        self._depth[slots] = 0
+        streams = decoded.streams if len(admitted) == count else [decoded.streams[i] for i in admitted.tolist()]
+        columns = (decoded.values, decoded.time_ms, decoded.offset, decoded.element, judged.fresh)
+        readings = Readings(*(column[admitted] for column in columns))
+        batch = Batch(streams, slots, judged.wave[admitted], readings, dead, evicted=evicted)
+        if len(admitted) < count:
+            self._count(decoded, judged, batch)
         return batch
 
-    def _ahead(self, record: Record, readings: Sequence[Reading]) -> DeadLetter | None:
-        """The record as a dead letter if a reading lies too far after the record's own timestamp."""
-        if record.timestamp_ms < 0:
-            return None
-        latest = record.timestamp_ms + self._max_ahead_ms
-        for index, reading in enumerate(readings):
-            if reading.time_ms > latest:
-                seconds = (reading.time_ms - record.timestamp_ms) / 1000
-                allowed = self._max_ahead_ms / 1000
-                message = f"the reading is {seconds:g} s after its record's timestamp; input.max_ahead_s allows {allowed:g}"
-                return DeadLetter(record, index, "future", message)
-        return None
+    def _ahead(self, decoded: Decoded, judged: _Judged) -> list[DeadLetter]:
+        """Refuse each record of which a reading lies too far after the record's own timestamp, whole."""
+        ahead = (decoded.timestamp_ms >= 0) & (decoded.time_ms - decoded.timestamp_ms > self._max_ahead_ms)
+        dead = []
+        records, firsts = np.unique(decoded.record[ahead], return_index=True)
+        for place, first in zip(records.tolist(), np.flatnonzero(ahead)[firsts].tolist(), strict=True):
+            seconds = (int(decoded.time_ms[first]) - int(decoded.timestamp_ms[first])) / 1000
+            allowed = self._max_ahead_ms / 1000
+            message = f"the reading is {seconds:g} s after its record's timestamp; input.max_ahead_s allows {allowed:g}"
+            dead.append(DeadLetter(decoded.records[place], int(decoded.element[first]), "future", message))
+        if dead:
+            judged.fate[np.isin(decoded.record, records)] = FUTURE
+        return dead
 
-    def _admit(self, batch: Batch, depth: dict[int, int], record: Record, index: int, reading: Reading) -> None:
-        stream, time_ms, values = reading
+    def _grow(self, size: int) -> None:
+        if size > len(self._depth):
+            self._depth = np.zeros(2 * size, np.int64)
+
+    def _admit(self, decoded: Decoded, judged: _Judged, places: np.ndarray) -> int:
+        """Judge the readings at some places, in order; how many streams were evicted.
+
+        Where a new stream may evict another one, what comes later must be looked up later: halves, down to single readings.
+        """
+        if not len(places):
+            return 0
         slots = self._slots
-        slot = slots.find(stream)
-        fresh = True
-        if slot is not None:
-            gap_ms = time_ms - slots.last_time_ms[slot]
-            if gap_ms <= 0:
-                self._refuse(batch, record, index, "late" if gap_ms else "duplicate")
-                return
-            fresh = gap_ms > self._max_gap_ms
-        if fresh and any(map(math.isnan, values)):
-            batch.drops["incomplete_start"] += 1
-            return
-        if slot is None:
-            slot, evicted = slots.add(stream)
-            batch.evicted += evicted
-        else:
-            slots.touch(stream)
-        slots.last_time_ms[slot] = time_ms
-        wave = depth.get(slot, 0)
-        depth[slot] = wave + 1
-        batch.streams.append(stream)
-        batch.slots.append(slot)
-        batch.waves.append(wave)
-        batch.fresh.append(fresh)
-        batch.times_ms.append(time_ms)
-        batch.values.append(values)
-        batch.offsets.append(record.offset)
-        batch.elements.append(index)
+        streams = decoded.streams if len(places) == len(decoded.streams) else [decoded.streams[i] for i in places.tolist()]
+        found = slots.find_all(streams)
+        new = np.flatnonzero(found < 0).tolist()
+        if len(places) > 1 and len(slots) + len(new) > slots.capacity and new:
+            half = len(places) // 2
+            return self._admit(decoded, judged, places[:half]) + self._admit(decoded, judged, places[half:])
+        evicted = 0
+        for i in new:
+            slot = slots.find(streams[i])
+            if slot is None and judged.complete[places[i]]:
+                slot, evicts = slots.add(streams[i])
+                evicted += evicts
+            found[i] = -1 if slot is None else slot
+        judge(places, found, decoded.time_ms, self._max_gap_ms, slots.last_time_ms, self._depth, *judged)
+        fates = judged.fate[places]
+        slots.touch_all(streams if not fates.any() else [streams[i] for i in np.flatnonzero(fates == ADMITTED).tolist()])
+        return evicted
 
-    def _refuse(self, batch: Batch, record: Record, index: int, reason: str) -> None:
-        if self._late_is_dead:
-            message = f"the reading is not after its stream's last ({reason})"
-            batch.dead_letters.append(DeadLetter(record, index, reason, message))
+    def _count(self, decoded: Decoded, judged: _Judged, batch: Batch) -> None:
+        """Count what was not admitted, or make dead letters of it; those of one record by element, records in log order."""
+        for place in np.flatnonzero((judged.fate != ADMITTED) & (judged.fate != FUTURE)).tolist():
+            reason = _WORDS[judged.fate[place]]
+            if self._late_is_dead and reason != "incomplete_start":
+                message = f"the reading is not after its stream's last ({reason})"
+                record = decoded.records[int(decoded.record[place])]
+                batch.dead_letters.append(DeadLetter(record, int(decoded.element[place]), reason, message))
+            else:
+                batch.drops[reason] += 1
+        batch.dead_letters.sort(key=lambda letter: (letter.record.offset, letter.element))
+
+
+class _Judged(NamedTuple):
+    """Columns of R readings that admission fills."""
+
+    slot: np.ndarray  # int64
+    wave: np.ndarray  # int64
+    fate: np.ndarray  # int64
+    fresh: np.ndarray  # bool
+    complete: np.ndarray  # bool, given: no value is missing
+
+
+@compiled
+def judge(
+    places: np.ndarray,
+    found: np.ndarray,
+    time_ms: np.ndarray,
+    max_gap_ms: int,
+    last_time_ms: np.ndarray,
+    depth: np.ndarray,
+    slot: np.ndarray,
+    wave: np.ndarray,
+    fate: np.ndarray,
+    fresh: np.ndarray,
+    complete: np.ndarray,
+) -> None:
+    """Judge readings in order, each against its stream's last time, which the admitted ones move.
+
+    Args:
+        places: int64 (P,), which of R readings.
+        found: int64 (P,), the slot of each; -1: a stream without one that cannot start.
+        time_ms: int64 (R,).
+        max_gap_ms: A longer gap starts a stream afresh.
+        last_time_ms: int64, by slot; changed.
+        depth: int64, by slot: readings admitted so far; changed.
+        slot, wave, fate, fresh: Columns of `_Judged` (R,), filled at the places.
+        complete: bool (R,), whether a reading can start a stream.
+    """
+    for i in range(len(places)):
+        at, place = found[i], places[i]
+        if at < 0:
+            fate[place] = INCOMPLETE_START
+            continue
+        gap_ms = time_ms[place] - last_time_ms[at]
+        starts = gap_ms > max_gap_ms
+        if gap_ms <= 0:
+            fate[place] = LATE if gap_ms < 0 else DUPLICATE
+        elif starts and not complete[place]:
+            fate[place] = INCOMPLETE_START
         else:
-            batch.drops[reason] += 1
+            last_time_ms[at] = time_ms[place]
+            slot[place], wave[place], fate[place], fresh[place] = at, depth[at], ADMITTED, starts
+            depth[at] += 1

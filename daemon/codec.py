@@ -38,9 +38,11 @@ from msgspec import UNSET, UnsetType
 
 from config.settings import InputSettings, SettingsError
 from daemon import influx, senml
+from daemon.chunks import Chunk
 from daemon.digits import NUMBER_BYTES, ROW_BYTES, six_digits_or_unsure, write_forecasts
 from daemon.errors import BadRecord
-from daemon.records import Headers, Message, Reading, Record
+from daemon.ordinary import LEAST_READING_BYTES, OFFSET, TIMESTAMP, VALUE, VALUE_END, read_readings
+from daemon.records import DeadLetter, Headers, Message, Reading, Record
 from daemon.senml import Element
 from models.engine import ChainDigests, QuantileForecasts
 
@@ -82,6 +84,37 @@ _skim = msgspec.json.Decoder(msgspec.Raw).decode
 _dump = msgspec.json.Encoder().encode
 
 
+class Decoded(NamedTuple):
+    """R readings of N records, in log order, as columns."""
+
+    records: Sequence[Record]
+    streams: list[str]
+    time_ms: np.ndarray  # int64 (R,)
+    values: np.ndarray  # float64 (R, C), NaN is missing
+    record: np.ndarray  # int64 (R,), which of the records
+    element: np.ndarray  # int64 (R,), place in that record
+    offset: np.ndarray  # int64 (R,), of that record
+    timestamp_ms: np.ndarray  # int64 (R,), of that record; -1 where it has none
+
+    @classmethod
+    def of(cls, decoded: Sequence[tuple[Record, Sequence[Reading]]], channels: int) -> Decoded:
+        """Columns of what `Decoder.decode` gave."""
+        records, by_record = [record for record, _ in decoded], [readings for _, readings in decoded]
+        counts = list(map(len, by_record))
+        readings = list(chain.from_iterable(by_record))
+        place = np.repeat(np.arange(len(records)), counts)
+        return cls(
+            records,
+            [reading.stream for reading in readings],
+            np.array([reading.time_ms for reading in readings], np.int64),
+            np.array([reading.values for reading in readings], np.float64).reshape(len(readings), channels),
+            place,
+            np.array([element for count in counts for element in range(count)], np.int64),
+            np.array([record.offset for record in records], np.int64)[place],
+            np.array([record.timestamp_ms for record in records], np.int64)[place],
+        )
+
+
 class Decoder:
     """Turns records into readings, as the input settings map their fields.
 
@@ -96,6 +129,54 @@ class Decoder:
         self._max_bytes = settings.max_bytes
         self._max_elements = settings.max_elements
         self._elements = _elements_of(settings)  # of another format than JSON
+        self._channels = max(len(settings.values), 1)
+        paths = [settings.stream, settings.time, *(settings.values.values() or [settings.value])]
+        names = [path.encode() for path in paths]
+        self._names = np.frombuffer(b"".join(names), np.uint8), np.cumsum(list(map(len, names)))
+        self._is_flat = self._elements is None and not any("." in path for path in paths)
+
+    def decode_all(self, records: Sequence[Record]) -> tuple[Decoded, list[DeadLetter]]:
+        """The readings of many records, which `decode` gives of each, in their order; and the records that it refuses."""
+        chunk = Chunk.of(records)
+        read, counts = self._read(chunk)
+        left = np.flatnonzero(counts == 0).tolist()
+        if not left:
+            return read, []
+        decoded, dead = [], []
+        for place in left:
+            record = chunk[place]
+            try:
+                readings = self.decode(record)
+            except BadRecord as bad:
+                dead.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
+            else:
+                decoded.append((record, readings))
+                counts[place] = len(readings)
+        return _merged(read, Decoded.of(decoded, self._channels), chunk, counts), dead
+
+    def _read(self, chunk: Chunk) -> tuple[Decoded, np.ndarray]:
+        """The readings of the records that are ordinary, and how many each has: 0 where it is not."""
+        columns = np.ascontiguousarray(chunk.columns.T)
+        starts, ends, timestamp_ms = columns[VALUE], columns[VALUE_END], columns[TIMESTAMP]
+        counts = np.zeros(len(chunk), np.int64)
+        size = int((ends - starts).sum()) if self._is_flat else 0
+        rows = size // LEAST_READING_BYTES + len(chunk) + 1
+        time_ms, element = np.empty(rows, np.int64), np.empty(rows, np.int64)
+        values, unsure = np.empty((rows, self._channels)), np.empty((rows * self._channels, 3), np.int64)
+        ids = np.empty(size + 1, np.uint8)
+        count = doubts = used = 0
+        if self._is_flat:
+            limits = (self._max_bytes, self._max_elements)
+            out = (counts, element, time_ms, values, unsure, ids)
+            count, doubts, used = read_readings(chunk.data, starts, ends, timestamp_ms, *self._names, *limits, *out)
+        for place, start, end in unsure[:doubts].tolist():
+            values.flat[place] = float(chunk.data[start:end].tobytes())
+        streams = ids[:used].tobytes().decode().split("\n")[:-1]
+        record = np.repeat(np.arange(len(chunk)), counts)
+        offset = columns[OFFSET][record]
+        return Decoded(
+            chunk, streams, time_ms[:count], values[:count], record, element[:count], offset, timestamp_ms[record]
+        ), counts
 
     def decode(self, record: Record) -> list[Reading]:
         """The record's readings in its own order, at least one.
@@ -154,6 +235,20 @@ class Decoder:
                 values = _measured(values, index)
                 break
         return _new(Reading, (stream, time_ms, values))
+
+
+def _merged(read: Decoded, others: Decoded, chunk: Chunk, counts: np.ndarray) -> Decoded:
+    """Readings of some records and of the others among a chunk's, each in order, in the order of all."""
+    record = np.repeat(np.arange(len(chunk)), counts)
+    here = np.zeros(len(chunk), bool)
+    here[read.record] = True
+    first, second = np.flatnonzero(here[record]), np.flatnonzero(~here[record])
+    place = np.empty(len(record), np.int64)
+    place[np.concatenate([first, second])] = np.arange(len(record))
+    streams = read.streams + others.streams
+    columns = (np.concatenate(pair)[place] for pair in zip(read[2:], others[2:], strict=True))
+    time_ms, values, _, element, offset, timestamp_ms = columns
+    return Decoded(chunk, [streams[i] for i in place.tolist()], time_ms, values, record, element, offset, timestamp_ms)
 
 
 def _elements_of(settings: InputSettings) -> Callable[[bytes, int], list[Element]] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
+from daemon.chunks import Chunk
 from daemon.codec import RESERVED_PREFIX, check_id
 from daemon.errors import BadRecord
 from daemon.records import Record
@@ -41,12 +42,17 @@ def stream_of(record: Record) -> str:
 
 def cut(records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], Record | None]]:
     """Records without control records, each with the control record that follows it; usually all and None."""
-    if RESET_KEY not in map(_key_of, records):  # in C: usually there is none
-        yield records, None
-        return
     first = 0
-    for at, record in enumerate(records):
-        if record.key == RESET_KEY:
-            yield records[first:at], record
-            first = at + 1
+    for at in _places(records):
+        yield records[first:at], records[at]
+        first = at + 1
     yield records[first:], None
+
+
+def _places(records: Sequence[Record]) -> list[int]:
+    """Where control records are."""
+    if isinstance(records, Chunk):
+        return records.with_key(RESET_KEY)
+    if RESET_KEY not in map(_key_of, records):  # in C: usually there is none
+        return []
+    return [at for at, record in enumerate(records) if is_control(record)]

@@ -59,8 +59,8 @@ class Handover:
         """
         numbers, own = made_by.tolist(), version_number(self.own.version)
         for i, position in enumerate(part.tolist()):
-            due = batch.offsets[position] >= turn_of(self._epoch, batch.streams[position])
-            if due or batch.fresh[position] or numbers[i] not in self._older:
+            due = batch.readings.offset[position] >= turn_of(self._epoch, batch.streams[position])
+            if due or batch.readings.fresh[position] or numbers[i] not in self._older:
                 numbers[i] = own
         for number in dict.fromkeys(numbers):
             yield self._stepping(number), part[[each == number for each in numbers]]

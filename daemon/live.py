@@ -16,7 +16,7 @@ from config.settings import EngineSettings, Settings
 from daemon import control, trials
 from daemon.batch import Batcher
 from daemon.brokers.port import Broker, LogReader
-from daemon.codec import Decoder
+from daemon.codec import Decoded, Decoder
 from daemon.errors import BadRecord, BrokerError
 from daemon.pipeline import PART_ROWS
 from daemon.records import Reading, Record
@@ -62,16 +62,16 @@ class _Partition:
     def __init__(self, engine: EngineSettings, most: int, lane: Lane) -> None:
         self._slots = Slots(most)
         self._batcher = Batcher(engine, self._slots)
+        self._channels = len(engine.channels)
         self.lanes = [lane]  # the version in force or the one tried against; then the one on trial
         self.drift = Drift()
 
     def step(self, decoded: Sequence[tuple[Record, list[Reading]]]) -> Iterator[tuple[list[str], list[QuantileForecasts]]]:
         """Advance every lane: streams and outputs, part by part."""
-        batch = self._batcher.batch(decoded)
-        columns, slots = batch.readings(), np.array(batch.slots, np.int64)
+        batch = self._batcher.batch(Decoded.of(decoded, self._channels))
         for part in batch.parts(PART_ROWS):
-            readings = Readings(*(column[part] for column in columns))
-            yield [batch.streams[i] for i in part.tolist()], [lane.step(slots[part], readings) for lane in self.lanes]
+            readings = Readings(*(column[part] for column in batch.readings))
+            yield [batch.streams[i] for i in part.tolist()], [lane.step(batch.slots[part], readings) for lane in self.lanes]
 
     def forget(self, stream: str) -> None:
         """Let a stream's next reading start it afresh."""

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from config.settings import Settings
 from daemon import logs
 from daemon.brokers.port import Broker, Consumer, Membership, Polled
@@ -140,7 +142,7 @@ class Loop:
 
     def _work(self, polled: Polled, membership: Membership) -> None:
         """Checkpoint what is due, as it is before this turn's readings; process them, send as they come, commit."""
-        times_ms: dict[int, list[int]] = {}  # of the readings, by partition
+        times_ms: dict[int, list[np.ndarray]] = {}  # of the readings, by partition
         fresh = self._catch_up(polled.records)
         if not self._warmer.busy:  # one partition at a time
             self._own.swap()
@@ -150,7 +152,7 @@ class Loop:
         with self._dropping(touched):
             self._committer.checkpoint(due)
         for number, outcome in self._process(fresh):
-            times_ms.setdefault(number, []).extend(outcome.times_ms)
+            times_ms.setdefault(number, [np.zeros(0, np.int64)]).extend(outcome.times_ms)
             touched.add(number)
             with self._dropping(touched):
                 self._committer.send(number, outcome, self._own.topics)
@@ -161,7 +163,7 @@ class Loop:
         self._commit(touched, membership)
         self._own.stagger(starting)
         for number, times in times_ms.items():
-            self._metrics.visible(polled.records[number], times)
+            self._metrics.visible(polled.records[number], np.concatenate(times))
 
     def _commit(self, touched: set[int], membership: Membership) -> None:
         with self._dropping(touched):

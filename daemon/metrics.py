@@ -234,7 +234,7 @@ class Metrics:
             _add(self.prequential_error.labels("model", lead), scores.model[:, rung])
             _add(self.prequential_error.labels("naive", lead), scores.naive[:, rung])
 
-    def visible(self, records: Iterable[Record], times_ms: Sequence[int] = ()) -> None:
+    def visible(self, records: Iterable[Record], times_ms: Sequence[int] | np.ndarray = ()) -> None:
         """What these records and readings (by their own times) caused can be read by others now."""
         now_ms = time.time() * 1000
         stamps = np.array([record.timestamp_ms for record in records], np.float64)

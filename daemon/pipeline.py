@@ -20,7 +20,7 @@ from daemon.batch import Batch, Batcher
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.handover import Handover, Stepping
-from daemon.records import DeadLetter, Message, Reading, Record
+from daemon.records import DeadLetter, Message, Record
 from models.ahead import Ahead
 from models.engine import Engine, Named, QuantileForecasts, Readings, Rebuilds
 from models.layout import ladder
@@ -53,7 +53,7 @@ class Outcome:
     evicted: int = 0
     resets: int = 0  # control records that were followed
     rebuilt: int = 0  # rows whose hidden and cell were of another model version
-    times_ms: list[int] = field(default_factory=list)  # of the readings that advanced a row
+    times_ms: list[np.ndarray] = field(default_factory=list)  # of the readings that advanced a row, int64
     scores: dict[ScoreKey, Scores] = field(default_factory=dict)
 
     def score(self, key: ScoreKey, scores: Scores) -> None:
@@ -129,11 +129,11 @@ class Pipeline:
         for epoch, part in self._by_epoch(records):
             self.begin(epoch)
             for readings, reset in control.cut(part):
-                if readings:
+                if len(readings):
                     self._run(readings, outcome, encodes)
                 if reset is not None:
                     self._reset(reset, outcome)
-        if records:
+        if len(records):
             self.next_offset = records[-1].offset + 1
         return outcome
 
@@ -175,15 +175,16 @@ class Pipeline:
 
     def _run(self, records: Sequence[Record], outcome: Outcome, encodes: bool) -> None:
         with self._stage("decode"):
-            decoded = self._decode(records, outcome)
+            decoded, refused = self._decoder.decode_all(records)
         with self._stage("batch"):
             batch = self._batcher.batch(decoded)
             self.table.reserve()
+        outcome.dead_letters += refused
         outcome.dead_letters += batch.dead_letters
         outcome.drops += batch.drops
         outcome.evicted += batch.evicted
         outcome.stepped += len(batch)
-        outcome.times_ms += batch.times_ms
+        outcome.times_ms.append(batch.readings.time_ms)
         outcome.forecasts += self._advance(batch, outcome, encodes)
 
     def _reset(self, record: Record, outcome: Outcome) -> None:
@@ -194,49 +195,42 @@ class Pipeline:
         except BadRecord as bad:
             outcome.dead_letters.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
 
-    def _decode(self, records: Sequence[Record], outcome: Outcome) -> list[tuple[Record, list[Reading]]]:
-        decoded = []
-        for record in records:
-            try:
-                decoded.append((record, self._decoder.decode(record)))
-            except BadRecord as bad:
-                outcome.dead_letters.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
-        return decoded
-
     def _advance(self, batch: Batch, outcome: Outcome, encodes: bool) -> list[Message]:
         """Step every admitted reading and encode what is emitted, in log order."""
         messages: list[Message | None] = [None] * len(batch)
-        columns, slots = batch.readings(), np.array(batch.slots, np.int64)
-        for stepping, part in self._by_version(batch, slots):
-            readings = Readings(*(column[part] for column in columns))
+        emitted = 0
+        for stepping, part in self._by_version(batch):
+            readings, slots = Readings(*(column[part] for column in batch.readings)), batch.slots[part]
             with self._stage("gather"):
-                rows = self.table.gather(slots[part])
+                rows = self.table.gather(slots)
                 if self.ahead and stepping is self._handover.own:
-                    self.ahead.use(slots[part], rows)
+                    self.ahead.use(slots, rows)
                 if self._named:
                     starting = np.flatnonzero(readings.fresh)
                     rows[starting] = self._named.named(rows[starting], [batch.streams[i] for i in part[starting]])
             with self._stage("step"):
                 output = stepping.engine.step(rows, readings)
             with self._stage("scatter"):
-                self.table.scatter(slots[part], rows)
+                self.table.scatter(slots, rows)
             with self._stage("encode"):
-                self._encode(batch, part, stepping.version if encodes else None, readings.time_ms, rows, output, messages)
+                emits = _emits(output, rows, self.epoch.engine.emit_every)
+                emitted += len(part) if emits is None else int(emits.sum())
+                if encodes:
+                    self._encode(batch, part, stepping.version, readings.time_ms, emits, output, messages)
             outcome.parts += 1
             if isinstance(output, QuantileForecasts):
                 outcome.rebuilt += int(output.rebuilt.sum())
                 engine = self.epoch.engine
                 outcome.score((engine.targets, ladder(engine.model.horizon)), Scores.of(output))
-        emitted = [message for message in messages if message is not None]
-        outcome.drops["thinned"] += len(batch) - len(emitted)
-        return emitted
+        outcome.drops["thinned"] += len(batch) - emitted
+        return [message for message in messages if message is not None] if encodes else [_EMPTY] * emitted
 
-    def _by_version(self, batch: Batch, slots: np.ndarray) -> Iterator[tuple[Stepping, np.ndarray]]:
+    def _by_version(self, batch: Batch) -> Iterator[tuple[Stepping, np.ndarray]]:
         """Cut a batch into what is stepped together: positions of one wave whose rows one engine steps."""
-        handing_over = len(batch) > 0 and batch.offsets[0] < self._handover.end
+        handing_over = len(batch) > 0 and batch.readings.offset[0] < self._handover.end
         for part in batch.parts(PART_ROWS):
             if handing_over:
-                yield from self._handover.cut(batch, part, self.table.gather(slots[part])["version"])
+                yield from self._handover.cut(batch, part, self.table.gather(batch.slots[part])["version"])
             else:
                 yield self._handover.own, part
 
@@ -244,28 +238,23 @@ class Pipeline:
         self,
         batch: Batch,
         part: np.ndarray,
-        version: str | None,
+        version: str,
         time_ms: np.ndarray,
-        rows: np.ndarray,
+        emits: np.ndarray | None,
         output: Any,
         messages: list[Message | None],
     ) -> None:
-        """Put the messages of one part's emitted forecasts in their places; empty ones without a version."""
-        emits = _emits(output, rows, self.epoch.engine.emit_every)
+        """Put the messages of one part's emitted forecasts in their places."""
         if emits is not None:
             part, time_ms = part[emits], time_ms[emits]
             output = type(output)(*(column[emits] for column in output))
         positions = part.tolist()
-        if version is None:
-            for i in positions:
-                messages[i] = _EMPTY
-            return
         streams = [batch.streams[i] for i in positions]
-        engine = self.epoch.engine
-        values = outputs.encode(output, streams, time_ms, engine, version)
-        partition, offsets, elements = self.partition, batch.offsets, batch.elements
-        for i, stream, value in zip(positions, streams, values, strict=True):
-            source = codec.source_header(partition, offsets[i], elements[i])
+        values = outputs.encode(output, streams, time_ms, self.epoch.engine, version)
+        partition = self.partition
+        sources = zip(batch.readings.offset[part].tolist(), batch.readings.element[part].tolist(), strict=True)
+        for i, stream, value, (offset, element) in zip(positions, streams, values, sources, strict=True):
+            source = codec.source_header(partition, offset, element)
             messages[i] = _new(Message, (stream.encode(), value, (("source", source),)))
 
 
@@ -276,11 +265,3 @@ def _emits(output: Any, rows: np.ndarray, every: int) -> np.ndarray | None:
         chosen = (rows["count"] - 1) % every == 0  # (B,)
         emits = chosen if emits is None else emits & chosen
     return emits
-
-
-def by_partition(records: Sequence[Record]) -> Iterator[tuple[int, list[Record]]]:
-    """Records of several partitions, each partition's in order."""
-    parts: dict[int, list[Record]] = {}
-    for record in records:
-        parts.setdefault(record.partition, []).append(record)
-    yield from parts.items()

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from config.settings import Settings
-from daemon import fingerprints, logs, pipeline, retrain, selection
+from daemon import fingerprints, logs, retrain, selection
+from daemon.chunks import by_partition
 from daemon.codec import Decoder
 from daemon.csv_log import for_csv, read_csv
 from daemon.engines import Engines
@@ -217,7 +218,7 @@ def _replay(
     try:
         for poll in polls:
             report.records += len(poll)
-            for partition, records in pipeline.by_partition(poll):
+            for partition, records in by_partition(poll):
                 if partition not in pipelines:
                     epochs = epochs_for(records[0])
                     pipelines[partition] = Pipeline(partition, epochs, engine_for)

@@ -6,9 +6,11 @@ of use is the log's order, so the victim is a function of the log alone.
 
 from __future__ import annotations
 
-from array import array
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
+import numpy as np
 
 #: The last time of a row that was forgotten: before all times by more than any gap, so that its next reading starts it afresh.
 FORGOTTEN_MS = -(1 << 62)
@@ -20,7 +22,7 @@ class Slots:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.ids: list[str] = []  # by slot
-        self.last_time_ms = array("q")  # by slot; of the last applied reading
+        self.last_time_ms = np.zeros(0, np.int64)  # by slot, with room for more; of the last applied reading
         self._by_use: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -30,12 +32,20 @@ class Slots:
         """The slot of a stream, or None. Does not count as use."""
         return self._by_use.get(stream)
 
+    def find_all(self, streams: Sequence[str]) -> np.ndarray:
+        """The slots of streams, int64 (B,), -1 for those that have none. Does not count as use."""
+        return np.fromiter(map(self._by_use.get, streams, repeat(-1)), np.int64, len(streams))
+
     def touch(self, stream: str) -> None:
         """Count a reading of a known stream as its most recent use."""
         self._by_use.move_to_end(stream)
 
+    def touch_all(self, streams: Iterable[str]) -> None:
+        """`touch` each, in this order."""
+        deque(map(self._by_use.move_to_end, streams), maxlen=0)
+
     def add(self, stream: str) -> tuple[int, bool]:
-        """Give an unknown stream a slot; the second value says whether another stream was evicted for it."""
+        """Give an unknown stream a slot, whose last time is `FORGOTTEN_MS`; whether another stream was evicted for it."""
         evicts = len(self.ids) >= self.capacity
         if evicts:
             _, slot = self._by_use.popitem(last=False)
@@ -43,7 +53,8 @@ class Slots:
         else:
             slot = len(self.ids)
             self.ids.append(stream)
-            self.last_time_ms.append(0)
+            self._make_room()
+        self.last_time_ms[slot] = FORGOTTEN_MS
         self._by_use[stream] = slot
         return slot, evicts
 
@@ -55,7 +66,13 @@ class Slots:
         """Take in (id, last time) by slot order 0, 1, ...; use order must be set with `order` afterwards."""
         for stream, last_time_ms in streams:
             self.ids.append(stream)
-            self.last_time_ms.append(last_time_ms)
+            self._make_room()
+            self.last_time_ms[len(self.ids) - 1] = last_time_ms
+
+    def _make_room(self) -> None:
+        room = len(self.last_time_ms)
+        if len(self.ids) > room:
+            self.last_time_ms = np.concatenate([self.last_time_ms, np.zeros(max(room, 64), np.int64)])
 
     def order(self, slots: Iterable[int]) -> None:
         """Set the order of use: least recently seen first."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.batch import Batch, Batcher
+from daemon.codec import Decoded
 from daemon.records import Reading, Record
 from models.slots import Slots
 from tests.examples import MINUTE_MS, T0_MS, settings
@@ -19,13 +20,13 @@ def admit(slots: Slots, readings: list[tuple[str, int, float]], **changes: Any) 
     for offset, (stream, minute, value) in enumerate(readings):
         time_ms = T0_MS + minute * MINUTE_MS
         decoded.append((Record("r", 0, offset, time_ms, None, b"x"), [Reading(stream, time_ms, (value,))]))
-    return Batcher(settings(**changes), slots).batch(decoded)
+    return Batcher(settings(**changes), slots).batch(Decoded.of(decoded, 1))
 
 
 def test_readings_of_one_stream_go_to_waves_in_order() -> None:
     """A stream steps at most once in a wave."""
     batch = admit(Slots(9), [("a", 0, 1.0), ("b", 0, 1.0), ("a", 1, 2.0), ("a", 2, 3.0)])
-    assert batch.waves == [0, 0, 1, 2]
+    assert batch.waves.tolist() == [0, 0, 1, 2]
     assert [part.tolist() for part in batch.parts(256)] == [[0, 1], [2], [3]]
 
 
@@ -53,7 +54,7 @@ def test_a_late_reading_can_be_a_dead_letter() -> None:
 def test_a_long_gap_starts_the_stream_afresh() -> None:
     """More than max_gap_s after the last reading the row starts as if never seen; exactly max_gap_s does not."""
     batch = admit(Slots(9), [("a", 0, 1.0), ("a", 10, 1.0), ("a", 21, 1.0)], max_gap_s=600)
-    assert batch.fresh == [True, False, True]
+    assert batch.readings.fresh.tolist() == [True, False, True]
 
 
 def test_a_start_needs_every_value() -> None:
@@ -61,7 +62,7 @@ def test_a_start_needs_every_value() -> None:
     slots = Slots(9)
     batch = admit(slots, [("a", 0, math.nan), ("a", 1, 1.0)])
     assert batch.drops == {"incomplete_start": 1}
-    assert batch.times_ms == [T0_MS + MINUTE_MS]
+    assert batch.readings.time_ms.tolist() == [T0_MS + MINUTE_MS]
 
 
 def test_a_record_from_the_future_is_refused_whole() -> None:
@@ -69,7 +70,7 @@ def test_a_record_from_the_future_is_refused_whole() -> None:
     slots = Slots(9)
     record = Record("r", 0, 7, T0_MS, None, b"x")
     readings = [Reading("a", T0_MS, (1.0,)), Reading("b", T0_MS + 3_600_001, (1.0,))]
-    batch = Batcher(settings(), slots).batch([(record, readings)])
+    batch = Batcher(settings(), slots).batch(Decoded.of([(record, readings)], 1))
     assert [(letter.reason, letter.element) for letter in batch.dead_letters] == [("future", 1)]
     assert len(slots) == 0
 
@@ -77,7 +78,7 @@ def test_a_record_from_the_future_is_refused_whole() -> None:
 def test_a_slot_that_changes_hands_in_one_poll_steps_in_log_order() -> None:
     """Waves are counted by slot, so the evicted stream's reading steps before the new owner starts."""
     batch = admit(Slots(1), [("a", 0, 1.0), ("b", 0, 2.0), ("a", 1, 3.0)])
-    assert batch.slots == [0, 0, 0]
-    assert batch.waves == [0, 1, 2]
-    assert batch.fresh == [True, True, True]
+    assert batch.slots.tolist() == [0, 0, 0]
+    assert batch.waves.tolist() == [0, 1, 2]
+    assert batch.readings.fresh.tolist() == [True, True, True]
     assert batch.evicted == 2
