@@ -18,6 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
 	@echo "Compiling (half a minute the first time) ..."
 	$(BIN)/python -m models.arithmetic
+	$(BIN)/python -m daemon.pipeline
 	@touch $@
 
 check: $(STAMP)

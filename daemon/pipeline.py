@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from config.settings import EngineSettings
 from daemon import codec, control, outputs
 from daemon.batch import Batch, Batcher
 from daemon.epochs import Epoch, epoch_at
@@ -24,6 +25,7 @@ from daemon.records import DeadLetter, Message, Record
 from models.ahead import Ahead
 from models.engine import Engine, Named, QuantileForecasts, Readings, Rebuilds
 from models.layout import ladder
+from models.slots import Slots
 from models.table import StateTable
 
 #: Most rows gathered, stepped and scattered together: a call on small arrays costs as much as its work at 256 rows; four tiles
@@ -265,3 +267,18 @@ def _emits(output: Any, rows: np.ndarray, every: int) -> np.ndarray | None:
         chosen = (rows["count"] - 1) % every == 0  # (B,)
         emits = chosen if emits is None else emits & chosen
     return emits
+
+
+def compile_loops(engine: EngineSettings) -> None:
+    """Run a reading through the compiled loops of decode, batch and encode, which takes some seconds in a first start."""
+    record = Record("", 0, 0, -1, None, b'{"stream":"a","time":0,"value":0}')
+    decoded, _ = codec.Decoder(engine.input).decode_all([record])
+    Batcher(engine, Slots(1)).batch(decoded)
+    shape = (1, len(engine.targets), engine.model.horizon, len(engine.model.levels))
+    of_row = {"interval_ms": np.zeros(1, np.int64), "anomaly_score": np.zeros(1), "warming": np.zeros(1, bool)}
+    output = QuantileForecasts(**dict.fromkeys(QuantileForecasts._fields, np.zeros(shape)) | of_row)
+    codec.encode(output, ["a"], np.zeros(1, np.int64), engine.targets, engine.model.levels, "")
+
+
+if __name__ == "__main__":
+    compile_loops(EngineSettings())

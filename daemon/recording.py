@@ -13,13 +13,16 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import msgspec
+import numpy as np
 import zstandard
 
+from daemon.chunks import Chunk
 from daemon.epochs import Epoch, from_bytes
 from daemon.errors import OperatorError, StateError
+from daemon.ordinary import COLUMNS, read_lines
 from daemon.records import Record
 
 _CHUNK_BYTES = 1 << 20
@@ -29,6 +32,8 @@ _FRAME_BYTES = 1 << 20
 _HELD_BYTES = 8 << 20
 _PIECE_BYTES = 1 << 16
 _ZSTD_LEVEL = 3
+#: Partitions below this number are read fast.
+_PARTITIONS = 4096
 
 
 class RecordingError(StateError):
@@ -44,14 +49,15 @@ class _Base64(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _Text = str | _Base64 | None
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A Kafka record."""
 
-    partition: int
-    offset: int
-    timestamp: int = -1
+    partition: _Int64
+    offset: _Int64
+    timestamp: _Int64 = -1
     key: _Text = None
     value: _Text = None
     topic: str = ""
@@ -180,27 +186,21 @@ class Recording:
             self._add_epoch(number, line)
 
     def __iter__(self) -> Iterator[Record]:
-        return self._records(None)
+        for chunk in self.chunks():
+            yield from chunk
 
-    def _records(self, partition: int | None) -> Iterator[Record]:
-        """All records, or some of which those of a partition are some."""
-        last: dict[int, int] = {}
-        wanted = None if partition is None else (_EPOCH_START, _PARTITION_START + b"%d," % partition)
-        for number, line in lines(self.path):
-            if wanted is not None and line.startswith(_PARTITION_START) and not line.startswith(wanted):
-                continue
-            if line.startswith(_EPOCH_START):
-                if last:
-                    raise RecordingError(self.path, number, "an epoch after the first record: move it up")
-                continue
-            record = self._record(number, line)
-            if record.offset <= last.get(record.partition, -1):
-                what = (
-                    f"offset {record.offset} of partition {record.partition} follows {last[record.partition]}: offsets must rise"
-                )
-                raise RecordingError(self.path, number, what)
-            last[record.partition] = record.offset
-            yield record
+    def chunks(self) -> Iterator[Chunk]:
+        """The records, some thousand at a time."""
+        reader = _Reader(self.path)
+        try:
+            for text in _whole_lines(self.path):
+                chunk = reader.read(text)
+                if len(chunk):
+                    yield chunk
+                if reader.failure is not None:
+                    raise reader.failure
+        except zstandard.ZstdError as error:
+            raise _damaged(self.path, reader.number, error) from None
 
     def partitions(self) -> list[int]:
         """The partitions of which it holds records, as far as it can be read; reads it once through."""
@@ -211,7 +211,13 @@ class Recording:
 
     def partition(self, number: int) -> Iterator[Record]:
         """The records of one partition. Lines of others as `Writer` writes them are passed over unread."""
-        return (record for record in self._records(number) if record.partition == number)
+        reader, wanted = _Reader(self.path), (_EPOCH_START, _PARTITION_START + b"%d," % number)
+        for reader.number, line in lines(self.path):
+            if line.startswith(_PARTITION_START) and not line.startswith(wanted):
+                continue
+            record = reader.record(line)
+            if record is not None and record.partition == number:
+                yield record
 
     def _add_epoch(self, number: int, line: bytes) -> None:
         try:
@@ -225,16 +231,82 @@ class Recording:
             raise RecordingError(self.path, number, f"the epochs of partition {epoch.partition} do not rise by first offset")
         known.append(epoch)
 
-    def _record(self, number: int, line: bytes) -> Record:
+
+class _Reader:
+    """Reads lines in order: those of the ordinary shape many at once, the others one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = 0  # of the line that was read last, from 1
+        self.failure: RecordingError | None = None  # of the line behind the last chunk
+        self._path = path
+        self._topic = ""
+        self._ordinary: np.ndarray | None = None  # the topic as the first record's line has it
+        self._newest = np.full(_PARTITIONS, -1, np.int64)  # offset, by partition
+        self._newest_beyond: dict[int, int] = {}
+
+    def read(self, text: bytes) -> Chunk:
+        """The records of whole lines, up to one that cannot be read."""
+        characters, data = np.frombuffer(text, np.uint8), np.empty(len(text), np.uint8)
+        columns = np.empty((text.count(b"\n"), COLUMNS), np.int64)
+        others: dict[int, Record] = {}
+        at = row = used = 0
+        while True:
+            if self._ordinary is not None:
+                place = (characters, at, self._ordinary, self._newest)
+                at, lines, row, used = read_lines(*place, columns, row, data, used)
+                self.number += lines
+            if at == len(text):
+                break
+            end = text.index(b"\n", at)
+            self.number += 1
+            try:
+                record = self.record(text[at:end])
+            except RecordingError as error:
+                self.failure = error
+                break
+            if record is not None:
+                value = record.value or b""
+                data[used : used + len(value)] = np.frombuffer(value, np.uint8)
+                columns[row] = (*record[1:4], -1, -1, used, used + len(value), row)
+                others[row] = record
+                row, used = row + 1, used + len(value)
+            at = end + 1
+        return Chunk(self._topic, data[:used], columns[:row], others)
+
+    def record(self, line: bytes) -> Record | None:
+        """The record of the line that has the reader's number; None where there is none in it.
+
+        Raises:
+            RecordingError: It cannot be read, or stands where it must not.
+        """
+        if not line or line.isspace():
+            return None
+        if line.startswith(_EPOCH_START):
+            if self._ordinary is not None:
+                raise RecordingError(self._path, self.number, "an epoch after the first record: move it up")
+            return None
         try:
             read = _decode_line(line)
             key, value = _raw_or_none(read.key), _raw_or_none(read.value)
             headers = tuple((name, _raw(text)) for name, text in read.headers)
         except (msgspec.MsgspecError, UnicodeError, binascii.Error) as error:
-            raise RecordingError(self.path, number, f"no record can be read from it ({error}); was the file cut?") from None
+            raise RecordingError(self._path, self.number, f"no record can be read from it ({error}); was the file cut?") from None
         if read.partition < 0 or read.offset < 0:
-            raise RecordingError(self.path, number, "partition and offset cannot be negative")
-        return Record(read.topic or self.path.name, read.partition, read.offset, read.timestamp, key, value, headers)
+            raise RecordingError(self._path, self.number, "partition and offset cannot be negative")
+        self._rise(read.partition, read.offset)
+        topic = read.topic or self._path.name
+        if self._ordinary is None:
+            self._topic, self._ordinary = topic, np.array(list(read.topic.encode()), np.uint8)
+        return Record(topic, read.partition, read.offset, read.timestamp, key, value, headers)
+
+    def _rise(self, partition: int, offset: int) -> None:
+        """Hold the offset to be above the partition's newest, and take it down."""
+        known = self._newest if partition < _PARTITIONS else self._newest_beyond
+        newest = int(known[partition]) if partition < _PARTITIONS else self._newest_beyond.get(partition, -1)
+        if offset <= newest:
+            what = f"offset {offset} of partition {partition} follows {newest}: offsets must rise"
+            raise RecordingError(self._path, self.number, what)
+        known[partition] = offset
 
 
 def is_csv(path: Path) -> bool:
@@ -323,18 +395,33 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
         OperatorError: The file cannot be opened.
         RecordingError: Compressed data is damaged or cut; after the whole lines before that were given.
     """
-    number, rest = 0, b""
+    number = 0
     try:
-        for chunk in _chunks(path):
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
+        for text in _whole_lines(path):
+            for line in text[:-1].split(b"\n"):
                 number += 1
                 if line and not line.isspace():
                     yield number, line
     except zstandard.ZstdError as error:
-        raise RecordingError(path, number + 1, f"the compressed data is damaged ({error})") from None
-    if rest and not rest.isspace():
-        yield number + 1, rest
+        raise _damaged(path, number, error) from None
+
+
+def _damaged(path: Path, number: int, error: zstandard.ZstdError) -> RecordingError:
+    return RecordingError(path, number + 1, f"the compressed data is damaged ({error})")
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """The file in pieces that end with a newline, which the last one is given where it has none."""
+    rest = b""
+    for piece in _chunks(path):
+        end = piece.rfind(b"\n") + 1
+        if end:
+            yield rest + piece[:end]
+            rest = piece[end:]
+        else:
+            rest += piece
+    if rest:
+        yield rest + b"\n"
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

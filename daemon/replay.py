@@ -7,6 +7,7 @@ one epoch a partition is made from the settings and the weights given. How recor
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -156,6 +157,7 @@ class Selected:
         self._all = read_csv(data, settings.input) if recording is None else iter(recording)
         self.epochs = recording.epochs if recording is not None and as_recorded else {}
         self.wanted = selection.matcher(streams)
+        self._recording = recording
         self._filters = until_ms, bool(streams)
 
     def select(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -170,6 +172,15 @@ class Selected:
     def records(self) -> Iterator[Record]:
         """All that are meant, once."""
         return self.select(self._all)
+
+    def polls(self, size: int) -> Iterator[Sequence[Record]]:
+        """All that are meant, once, at most `size` together; those before an unreadable line come before its error."""
+        if self._recording is None or self._filters != (None, False):
+            yield from _polls(self.records(), size)
+        else:
+            for chunk in self._recording.chunks():
+                for first in range(0, len(chunk), size):
+                    yield chunk[first : first + size]
 
 
 def _run(
@@ -188,7 +199,7 @@ def _run(
     if every is not None and not kinds.replaceable(settings.model.kind):
         raise OperatorError(f'model.kind = "{settings.model.kind}" is not retrained: only "forecaster" is.')
     choose = _Recorded(epochs, known) if epochs else _Own(settings, known)
-    polls: Iterable[list[Record]] = _polls(selected.records(), poll_records)
+    polls: Iterable[Sequence[Record]] = selected.polls(poll_records)
     if isinstance(choose, _Own) and every is not None:
         polls = Retraining(settings, choose, known, every).cut(polls)
     report = Report()
@@ -202,7 +213,7 @@ def _run(
 
 
 def _replay(
-    polls: Iterable[list[Record]],
+    polls: Iterable[Sequence[Record]],
     epochs_for: Callable[[Record], list[Epoch]],
     engine_for: Engines,
     report: Report,
@@ -224,7 +235,7 @@ def _replay(
                     pipelines[partition] = Pipeline(partition, epochs, engine_for)
                 here = pipelines[partition]
                 _follow(here, epochs_for, records[0])
-                taken = [record for record in records if record.offset >= here.epochs[0].first_offset]
+                taken = records[bisect_left(records, here.epochs[0].first_offset, key=lambda record: record.offset) :]
                 report.earlier += len(records) - len(taken)
                 outcome = here.process(taken, encodes)
                 if not selection.is_all(wanted):
@@ -308,7 +319,7 @@ class Retraining:
         self._streams = Streams(Decoder(settings.input), len(settings.engine().channels))
         self._next_ms = every.from_ms
 
-    def cut(self, polls: Iterable[list[Record]]) -> Iterator[list[Record]]:
+    def cut(self, polls: Iterable[Sequence[Record]]) -> Iterator[Sequence[Record]]:
         """The same records, cut where a cycle ran; what it puts in force holds from the next record on."""
         for poll in polls:
             first = 0

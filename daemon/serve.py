@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from config.settings import Settings
-from daemon import garbage, logs, signals, topics, weights
+from daemon import garbage, logs, pipeline, signals, topics, weights
 from daemon.brokers import connect, in_the_clear
 from daemon.commit import Committer
 from daemon.engines import Engines
@@ -110,7 +110,8 @@ def _serve(
 
 
 def _self_check(settings: Settings) -> str:
-    """The arithmetic fingerprint, after the self-check; nothing to check where the engine only hashes."""
+    """The arithmetic fingerprint, after the self-check; nothing to check where the engine only hashes. Loops are compiled."""
+    pipeline.compile_loops(settings.engine())
     if not kinds.has_weights(settings.engine()):
         return kinds.CHAIN
     fingerprint = arithmetic.check(settings.engine())

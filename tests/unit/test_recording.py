@@ -135,6 +135,7 @@ def test_epoch_after_a_record_is_refused(tmp_path: Path) -> None:
         ('{"partition": 0, "offset": 50, "value": {"base64": "*"}}', "no record can be read"),
         ('{"partition": 0, "offset": 50, "value": "\\ud800"}', "no record can be read"),
         ('{"partition": 0, "offset": -1}', "cannot be negative"),
+        ('{"partition": 0, "offset": 9223372036854775808}', "no record can be read"),
         ('{"partition": 0, "offset": 10}', "offset 10 of partition 0 follows 10"),
         ('{"partition": 0, "offset": 9}', "offset 9 of partition 0 follows 10"),
     ],
