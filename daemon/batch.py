@@ -112,9 +112,9 @@ class Batcher:
             half = len(places) // 2
             return self._admit(decoded, judged, places[:half]) + self._admit(decoded, judged, places[half:])
         evicted = 0
-        for i in new:
+        for i, can_start in zip(new, judged.complete[places[new]].tolist(), strict=True):
             slot = slots.find(streams[i])
-            if slot is None and judged.complete[places[i]]:
+            if slot is None and can_start:
                 slot, evicts = slots.add(streams[i])
                 evicted += evicts
             found[i] = -1 if slot is None else slot

@@ -536,14 +536,13 @@ def encode_forecasts(
         raise ValueError(f"quantiles of shape {output.quantiles.shape} for {wanted}")
     if not count:
         return []
-    ids = [stream.encode() for stream in streams]
+    ids = np.frombuffer(("\n".join(streams) + "\n").encode(), np.uint8)
     form, cuts = _pieces(tuple(targets), tuple(levels), model_version)
     numbers = targets_count * levels_count * leads + 1
-    text = np.empty(count * (len(form) + ROW_BYTES + numbers * NUMBER_BYTES) + 2 * sum(map(len, ids)), np.uint8)
+    text = np.empty(count * (len(form) + ROW_BYTES + numbers * NUMBER_BYTES) + 2 * len(ids), np.uint8)
     ends = np.empty(count, np.int64)
     rows = map(np.ascontiguousarray, (time_ms, output.interval_ms, output.quantiles, output.anomaly_score, output.warming))
-    joined, id_ends = np.frombuffer(b"".join(ids), np.uint8), np.cumsum(list(map(len, ids)))
-    write_forecasts(form, cuts, joined, id_ends, *rows, text, ends)  # type: ignore[call-arg]
+    write_forecasts(form, cuts, ids, *rows, text, ends)  # type: ignore[call-arg]
     stops = [0, *ends.tolist()]
     data = text[: stops[-1]].tobytes()
     values = [data[start:end] for start, end in pairwise(stops)]

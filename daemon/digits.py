@@ -74,7 +74,7 @@ ROW_BYTES = 64
 _LEAST_POINT, _MOST_POINT = -4, 16
 
 _DAY_MS = 86_400_000
-_ZERO, _DOT, _COMMA, _MINUS, _QUOTE, _BACKSLASH = (ord(sign) for sign in '0.,-"\\')
+_ZERO, _DOT, _COMMA, _MINUS, _QUOTE, _BACKSLASH, _NEWLINE = (ord(sign) for sign in '0.,-"\\\n')
 _NULL, _TRUE, _FALSE, _TIME_SIGNS = (np.array(list(word), np.uint8) for word in (b"null", b"true", b"false", b"T::."))
 # Eight characters in a word, the first one lowest.
 _THREE_DIGITS = np.array([int.from_bytes(b"%03d" % number, "little") for number in range(1000)], np.uint64)
@@ -90,7 +90,6 @@ def write_forecasts(
     form: np.ndarray,
     cuts: np.ndarray,
     ids: np.ndarray,
-    id_ends: np.ndarray,
     time_ms: np.ndarray,
     interval_ms: np.ndarray,
     quantiles: np.ndarray,
@@ -108,8 +107,7 @@ def write_forecasts(
         form: uint8, the pieces of the form, one after the other.
         cuts: int64 (T Q + 6,), where each piece ends: those before id, time, interval, the numbers of each target and level,
             score, flag; and the last one.
-        ids: uint8, the stream ids, UTF-8 without control characters, one after the other.
-        id_ends: int64 (B,).
+        ids: uint8, the stream ids, UTF-8 without control characters, each with a newline behind it.
         time_ms: int64 (B,), in the years 1 to 9999.
         interval_ms: int64 (B,); null where 0.
         quantiles: float64 (B, T, K, Q), contiguous; written target by target and level by level.
@@ -121,11 +119,11 @@ def write_forecasts(
     """
     targets, leads, levels = quantiles.shape[1:]
     bits, score_bits = quantiles.view(np.int64), scores.view(np.int64)
-    at, id_start = 0, 0
+    at, id_end = 0, -1
     for i in range(len(ends)):
         start = at
         at = _copy(form, 0, cuts[0], text, at)
-        at = _write_id(ids, id_start, id_ends[i], text, at)
+        at, id_end = _write_id(ids, id_end + 1, text, at)
         at = _copy(form, cuts[0], cuts[1], text, at)
         at = _write_time(time_ms[i], text, at)
         at = _copy(form, cuts[1], cuts[2], text, at)
@@ -157,7 +155,7 @@ def write_forecasts(
         at = _copy(form, cuts[piece + 1], cuts[piece + 2], text, at)
         if not (sure and written):
             at = start
-        ends[i], id_start = at, id_ends[i]
+        ends[i] = at
 
 
 @part
@@ -169,18 +167,18 @@ def _copy(source: np.ndarray, start: int, end: int, text: np.ndarray, at: int) -
 
 
 @part
-def _write_id(ids: np.ndarray, start: int, end: int, text: np.ndarray, at: int) -> int:
-    """A stream id in quotes."""
+def _write_id(ids: np.ndarray, j: int, text: np.ndarray, at: int) -> tuple[int, int]:
+    """A stream id in quotes: where it ends, and where its newline is."""
     text[at] = _QUOTE
     at += 1
-    for j in range(start, end):
+    while ids[j] != _NEWLINE:
         if ids[j] == _QUOTE or ids[j] == _BACKSLASH:
             text[at] = _BACKSLASH
             at += 1
         text[at] = ids[j]
-        at += 1
+        at, j = at + 1, j + 1
     text[at] = _QUOTE
-    return at + 1
+    return at + 1, j
 
 
 @part

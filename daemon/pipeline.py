@@ -122,17 +122,18 @@ class Pipeline:
         self.born = restored.born if restored else self.epoch.first_offset
         self._use(self.epoch)
 
-    def process(self, records: Sequence[Record], encodes: bool = True) -> Outcome:
+    def process(self, records: Sequence[Record], encodes: bool = True, bare: bool = False) -> Outcome:
         """Run records through the partition's state, in order; they must follow those given before.
 
-        Without `encodes` the outcome's forecasts are empty messages, as many as there would be: for who only counts them.
+        Without `encodes` the outcome's forecasts are empty messages, as many as there would be: for who only counts them. `bare`
+        ones have their value alone, neither key nor headers.
         """
         outcome = Outcome()
         for epoch, part in self._by_epoch(records):
             self.begin(epoch)
             for readings, reset in control.cut(part):
                 if len(readings):
-                    self._run(readings, outcome, encodes)
+                    self._run(readings, outcome, encodes, bare)
                 if reset is not None:
                     self._reset(reset, outcome)
         if len(records):
@@ -175,7 +176,7 @@ class Pipeline:
         self._decoder = codec.Decoder(epoch.engine.input)
         self._batcher = Batcher(epoch.engine, self.table.slots)
 
-    def _run(self, records: Sequence[Record], outcome: Outcome, encodes: bool) -> None:
+    def _run(self, records: Sequence[Record], outcome: Outcome, encodes: bool, bare: bool) -> None:
         with self._stage("decode"):
             decoded, refused = self._decoder.decode_all(records)
         with self._stage("batch"):
@@ -187,7 +188,7 @@ class Pipeline:
         outcome.evicted += batch.evicted
         outcome.stepped += len(batch)
         outcome.times_ms.append(batch.readings.time_ms)
-        outcome.forecasts += self._advance(batch, outcome, encodes)
+        outcome.forecasts += self._advance(batch, outcome, encodes, bare)
 
     def _reset(self, record: Record, outcome: Outcome) -> None:
         """Forget the stream that a control record names; one that has no row is forgotten already."""
@@ -197,7 +198,7 @@ class Pipeline:
         except BadRecord as bad:
             outcome.dead_letters.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
 
-    def _advance(self, batch: Batch, outcome: Outcome, encodes: bool) -> list[Message]:
+    def _advance(self, batch: Batch, outcome: Outcome, encodes: bool, bare: bool) -> list[Message]:
         """Step every admitted reading and encode what is emitted, in log order."""
         messages: list[Message | None] = [None] * len(batch)
         emitted = 0
@@ -214,16 +215,20 @@ class Pipeline:
                 output = stepping.engine.step(rows, readings)
             with self._stage("scatter"):
                 self.table.scatter(slots, rows)
-            with self._stage("encode"):
-                emits = _emits(output, rows, self.epoch.engine.emit_every)
-                emitted += len(part) if emits is None else int(emits.sum())
-                if encodes:
-                    self._encode(batch, part, stepping.version, readings.time_ms, emits, output, messages)
             outcome.parts += 1
             if isinstance(output, QuantileForecasts):
                 outcome.rebuilt += int(output.rebuilt.sum())
                 engine = self.epoch.engine
                 outcome.score((engine.targets, ladder(engine.model.horizon)), Scores.of(output))
+            with self._stage("encode"):
+                emits = _emits(output, rows, self.epoch.engine.emit_every)
+                emitted += len(part) if emits is None else int(emits.sum())
+                if encodes:
+                    if emits is not None:
+                        part, output = part[emits], type(output)(*(column[emits] for column in output))
+                    made = self._encode(batch, part, stepping.version, output, bare)
+                    for place, message in zip(part.tolist(), made, strict=True):
+                        messages[place] = message
         outcome.drops["thinned"] += len(batch) - emitted
         return [message for message in messages if message is not None] if encodes else [_EMPTY] * emitted
 
@@ -236,28 +241,19 @@ class Pipeline:
             else:
                 yield self._handover.own, part
 
-    def _encode(
-        self,
-        batch: Batch,
-        part: np.ndarray,
-        version: str,
-        time_ms: np.ndarray,
-        emits: np.ndarray | None,
-        output: Any,
-        messages: list[Message | None],
-    ) -> None:
-        """Put the messages of one part's emitted forecasts in their places."""
-        if emits is not None:
-            part, time_ms = part[emits], time_ms[emits]
-            output = type(output)(*(column[emits] for column in output))
-        positions = part.tolist()
-        streams = [batch.streams[i] for i in positions]
-        values = outputs.encode(output, streams, time_ms, self.epoch.engine, version)
-        partition = self.partition
-        sources = zip(batch.readings.offset[part].tolist(), batch.readings.element[part].tolist(), strict=True)
-        for i, stream, value, (offset, element) in zip(positions, streams, values, sources, strict=True):
-            source = codec.source_header(partition, offset, element)
-            messages[i] = _new(Message, (stream.encode(), value, (("source", source),)))
+    def _encode(self, batch: Batch, part: np.ndarray, version: str, output: Any, bare: bool) -> Iterator[Message]:
+        """The messages of an output, whose rows are those of the batch at `part`."""
+        streams = [batch.streams[i] for i in part.tolist()]
+        if not streams:
+            return iter(())
+        values = outputs.encode(output, streams, batch.readings.time_ms[part], self.epoch.engine, version)
+        if bare:
+            return (_new(Message, (None, value, ())) for value in values)
+        keys = "\n".join(streams).encode().split(b"\n")  # no id has a newline
+        positions = zip(batch.readings.offset[part].tolist(), batch.readings.element[part].tolist(), strict=True)
+        sources = (codec.source_header(self.partition, offset, element) for offset, element in positions)
+        rows = zip(keys, values, sources, strict=True)
+        return (_new(Message, (key, value, (("source", source),))) for key, value, source in rows)
 
 
 def _emits(output: Any, rows: np.ndarray, every: int) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -35,6 +36,8 @@ from models.forecaster import NAIVE
 from models.layout import ENGINE_VERSION
 
 PROGRESS_S = 5.0
+
+_value_of = itemgetter(Message._fields.index("value"))
 
 log = logs.get("replay")
 
@@ -203,9 +206,9 @@ def _run(
     if isinstance(choose, _Own) and every is not None:
         polls = Retraining(settings, choose, known, every).cut(polls)
     report = Report()
-    line = _with_source if with_source else _bare
+    lines = _with_source if with_source else _bare
     with nullcontext() if out is None else written(out) as file:
-        failure = _replay(polls, choose, Engines(known.get), report, file, line, selected.wanted, watch)
+        failure = _replay(polls, choose, Engines(known.get), report, file, lines, selected.wanted, watch)
     say(report.text())
     if failure:
         say(f"{failure} What stands before that line was replayed.")
@@ -218,13 +221,14 @@ def _replay(
     engine_for: Engines,
     report: Report,
     file: IO[bytes] | None,
-    line: Callable[[Message], bytes],
+    lines: Callable[[Sequence[Message]], Iterable[bytes]],
     wanted: Callable[[str], bool],
     watch: Watch | None,
 ) -> RecordingError | None:
     """Run polls through one pipeline a partition."""
     pipelines: dict[int, Pipeline] = {}
-    encodes = file is not None or watch is not None or not selection.is_all(wanted)
+    keys = watch is not None or not selection.is_all(wanted)
+    encodes, bare = file is not None or keys, lines is _bare and not keys
     started_s = said_s = time.perf_counter()
     try:
         for poll in polls:
@@ -237,11 +241,11 @@ def _replay(
                 _follow(here, epochs_for, records[0])
                 taken = records[bisect_left(records, here.epochs[0].first_offset, key=lambda record: record.offset) :]
                 report.earlier += len(records) - len(taken)
-                outcome = here.process(taken, encodes)
+                outcome = here.process(taken, encodes, bare)
                 if not selection.is_all(wanted):
                     outcome.forecasts = [one for one in outcome.forecasts if wanted((one.key or b"").decode())]
                 if file is not None:
-                    file.write(b"".join(map(line, outcome.forecasts)))
+                    file.write(b"\n".join(lines(outcome.forecasts)))
                 if watch is not None:
                     watch(partition, taken, outcome, here.epochs)
                 report.add(outcome)
@@ -383,13 +387,17 @@ def _polls(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
     yield poll
 
 
-def _bare(message: Message) -> bytes:
-    return (message.value or b"") + b"\n"
+def _bare(forecasts: Sequence[Message]) -> Iterable[bytes]:
+    """Lines, and an empty one at the end."""
+    return [*map(_value_of, forecasts), b""]
 
 
-def _with_source(message: Message) -> bytes:
-    source = dict(message.headers)["source"]
-    return b'{"source":"' + source + b'","forecast":' + (message.value or b"") + b"}\n"
+def _with_source(forecasts: Sequence[Message]) -> Iterable[bytes]:
+    """Lines, and an empty one at the end."""
+    for message in forecasts:
+        source = dict(message.headers)["source"]
+        yield b'{"source":"' + source + b'","forecast":' + (message.value or b"") + b"}"
+    yield b""
 
 
 def _counts(title: str, counts: Counter[str]) -> Iterator[str]:

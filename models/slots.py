@@ -15,6 +15,8 @@ import numpy as np
 #: The last time of a row that was forgotten: before all times by more than any gap, so that its next reading starts it afresh.
 FORGOTTEN_MS = -(1 << 62)
 
+_FIRST_ROOM = 64
+
 
 class Slots:
     """Stream id -> slot, least recently seen first, with each slot's id and last time."""
@@ -53,7 +55,8 @@ class Slots:
         else:
             slot = len(self.ids)
             self.ids.append(stream)
-            self._make_room()
+            if slot >= len(self.last_time_ms):
+                self._make_room(slot + 1)
         self.last_time_ms[slot] = FORGOTTEN_MS
         self._by_use[stream] = slot
         return slot, evicts
@@ -64,15 +67,16 @@ class Slots:
 
     def load(self, streams: Iterable[tuple[str, int]]) -> None:
         """Take in (id, last time) by slot order 0, 1, ...; use order must be set with `order` afterwards."""
-        for stream, last_time_ms in streams:
-            self.ids.append(stream)
-            self._make_room()
-            self.last_time_ms[len(self.ids) - 1] = last_time_ms
+        loaded = list(streams)
+        first = len(self.ids)
+        self.ids += [stream for stream, _ in loaded]
+        self._make_room(len(self.ids))
+        self.last_time_ms[first : len(self.ids)] = [last_time_ms for _, last_time_ms in loaded]
 
-    def _make_room(self) -> None:
-        room = len(self.last_time_ms)
-        if len(self.ids) > room:
-            self.last_time_ms = np.concatenate([self.last_time_ms, np.zeros(max(room, 64), np.int64)])
+    def _make_room(self, count: int) -> None:
+        room = np.zeros(max(2 * len(self.last_time_ms), count, _FIRST_ROOM), np.int64)
+        room[: len(self.last_time_ms)] = self.last_time_ms
+        self.last_time_ms = room
 
     def order(self, slots: Iterable[int]) -> None:
         """Set the order of use: least recently seen first."""

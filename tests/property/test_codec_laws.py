@@ -449,9 +449,10 @@ def test_forecasts_are_written_as_by_the_libraries(
 def test_plain_numbers_are_written_compiled(exponent: int, digits: int) -> None:
     """What needs no exponent does not take the long way."""
     number, zero, none = np.array([float(f"{digits}e{exponent - 5}")]), np.zeros(1, np.int64), np.zeros(0, np.uint8)
+    ids = np.frombuffer(b"\n", np.uint8)
     text, ends = np.zeros(200, np.uint8), np.zeros(1, np.int64)
     fan, warming = number.reshape(1, 1, 1, 1), np.zeros(1, bool)
-    write_forecasts(none, np.zeros(7, np.int64), none, zero, zero, zero, fan, number, warming, text, ends)
+    write_forecasts(none, np.zeros(7, np.int64), ids, zero, zero, fan, number, warming, text, ends)
     assert orjson.dumps(float(number[0])) * 2 in text[: ends[0]].tobytes()
 
 
