@@ -25,7 +25,7 @@ from daemon.errors import OperatorError, StateError
 from daemon.ordinary import COLUMNS, read_lines
 from daemon.records import Record
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 4 << 20
 #: Data is compressed in frames of about this size, each with its checksum; a frame is given out when that was right ...
 _FRAME_BYTES = 1 << 20
 #: ... unless it is larger than this, as another program may write it.

@@ -90,7 +90,7 @@ def run(
     *,
     as_recorded: bool = True,
     with_source: bool = False,
-    poll_records: int = 5000,
+    poll_records: int = 20_000,
     retrain_every_s: float | None = None,
     retrain_from_ms: int | None = None,
     until: str | None = None,

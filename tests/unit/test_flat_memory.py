@@ -24,7 +24,7 @@ from daemon import cli
 code = cli.main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, code)
 """
-#: Lists grow in steps; 14,000 readings more that were kept as they come would take twice as much and more.
+#: Lists grow in steps; 36,000 readings more that were kept as they come would take twice as much and more.
 SLACK_KIB = 10 << 10
 
 
@@ -62,7 +62,7 @@ def sent(path: Path, out: Path) -> Path:
 def test_more_readings_take_no_more_memory(tmp_path: Path) -> None:
     """Replay with its scores and a season's, and an audit of the same."""
     peaks = []
-    for records in (6000, 20_000):  # both more than one poll
+    for records in (24_000, 60_000):  # both more than one poll
         data, out = recording(tmp_path / "log.jsonl.zst", records), tmp_path / "out.jsonl"
         replayed = peak_kib("replay", data, "--out", out, "--with-source", "--season", "1h")
         forecasts = sent(out, tmp_path / "sent.jsonl.zst")
