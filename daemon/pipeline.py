@@ -75,8 +75,9 @@ class Scores:
     @classmethod
     def of(cls, output: QuantileForecasts) -> Scores:
         """Sums over one step's output."""
-        sums = (np.nansum(column, axis=0) for column in (output.model_error, output.naive_error, output.covered))
-        return cls(np.sum(~np.isnan(output.model_error), axis=0), *sums)
+        none = np.isnan(output.model_error)  # and so are the others
+        columns = (output.model_error, output.naive_error, output.covered)
+        return cls(len(none) - none.sum(axis=0), *(np.where(none, 0.0, column).sum(axis=0) for column in columns))
 
     def __add__(self, other: Scores) -> Scores:
         return Scores(self.pairs + other.pairs, self.model + other.model, self.naive + other.naive, self.covered + other.covered)

@@ -124,12 +124,12 @@ class Network(nn.Module):
             output, memory = layer(output, hidden[:, i].contiguous(), cell[:, i].contiguous())
             new_hidden.append(output)
             new_cell.append(memory)
-        return torch.stack(new_hidden, 1), torch.stack(new_cell, 1)
+        return _stacked(new_hidden), _stacked(new_cell)
 
     def ahead(self, windows: Tensor) -> Tensor:
         """The highway alone: windows (N, T, D) to the offset of each lead (N, T, K)."""
         lines = [windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)]
-        return torch.stack(lines, 1)[..., : self.shape.horizon]
+        return _stacked(lines)[..., : self.shape.horizon]
 
     def _quantiles(self, top: Tensor, windows: Tensor) -> Tensor:
         """Head plus highway: (N, H) and (N, T, D) to (N, T, K, Q). The highway moves all levels of a lead alike."""
@@ -178,6 +178,11 @@ class NaiveNetwork(nn.Module):
         """As `Network.warm`."""
         zero = features.new_zeros(features.shape[1], *self._state)
         return zero, zero.clone()
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """Tensors (B, ...) as one (B, N, ...); no copy of a single one."""
+    return parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(parts, 1)
 
 
 def _padded(width: int) -> int:
