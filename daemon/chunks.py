@@ -22,10 +22,11 @@ class Chunk(Sequence[Record]):
         data: uint8, their keys and values.
         columns: int64 (N, COLUMNS), see `daemon.ordinary`; the last column is a record's number among the others, if it is one.
         others: Records that are objects already, by number. Of those the columns hold position, time and value, not the key.
+        is_text: Whether the data is UTF-8.
     """
 
-    def __init__(self, topic: str, data: np.ndarray, columns: np.ndarray, others: Mapping[int, Record]) -> None:
-        self.topic, self.data, self.columns, self.others = topic, data, columns, others
+    def __init__(self, topic: str, data: np.ndarray, columns: np.ndarray, others: Mapping[int, Record], is_text: bool) -> None:
+        self.topic, self.data, self.columns, self.others, self.is_text = topic, data, columns, others, is_text
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Chunk:
@@ -41,7 +42,8 @@ class Chunk(Sequence[Record]):
         columns[:1, VALUE], columns[1:, VALUE] = 0, columns[:-1, VALUE_END]
         columns[:, KEY] = columns[:, KEY_END] = -1
         columns[:, NUMBER] = np.arange(len(records))
-        return cls("", np.frombuffer(b"".join(values), np.uint8), columns, dict(enumerate(records)))
+        data = b"".join(values)
+        return cls("", np.frombuffer(data, np.uint8), columns, dict(enumerate(records)), is_utf8(data))
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -53,17 +55,23 @@ class Chunk(Sequence[Record]):
     def __getitem__(self, at: int | slice) -> Record | Chunk:
         if isinstance(at, slice):
             return self.take(at)
-        partition, offset, timestamp_ms, key, key_end, value, value_end, number = self.columns[at].tolist()
-        other = self.others.get(number)
-        if other is not None:
-            return other
-        key_bytes = None if key < 0 else self.data[key:key_end].tobytes()
-        value_bytes = None if value < 0 else self.data[value:value_end].tobytes()
-        return Record(self.topic, partition, offset, timestamp_ms, key_bytes, value_bytes)
+        return self.records([at])[0]
+
+    def records(self, places: Sequence[int] | np.ndarray) -> list[Record]:
+        """The records at some places."""
+        found = []
+        for partition, offset, timestamp_ms, key, key_end, value, value_end, number in self.columns[places].tolist():
+            record = self.others.get(number)
+            if record is None:
+                key_bytes = None if key < 0 else self.data[key:key_end].tobytes()
+                value_bytes = None if value < 0 else self.data[value:value_end].tobytes()
+                record = Record(self.topic, partition, offset, timestamp_ms, key_bytes, value_bytes)
+            found.append(record)
+        return found
 
     def take(self, chosen: slice | np.ndarray) -> Chunk:
         """Some of the records."""
-        return Chunk(self.topic, self.data, self.columns[chosen], self.others)
+        return Chunk(self.topic, self.data, self.columns[chosen], self.others, self.is_text)
 
     def by_partition(self) -> Iterator[tuple[int, Chunk]]:
         """Each partition's records; the one that comes first is first."""
@@ -89,3 +97,12 @@ def by_partition(records: Sequence[Record]) -> Iterable[tuple[int, Sequence[Reco
     for record in records:
         parts.setdefault(record.partition, []).append(record)
     return parts.items()
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are text."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -98,21 +98,42 @@ class Decoded(NamedTuple):
 
     @classmethod
     def of(cls, decoded: Sequence[tuple[Record, Sequence[Reading]]], channels: int) -> Decoded:
-        """Columns of what `Decoder.decode` gave."""
-        records, by_record = [record for record, _ in decoded], [readings for _, readings in decoded]
-        counts = list(map(len, by_record))
-        readings = list(chain.from_iterable(by_record))
-        place = np.repeat(np.arange(len(records)), counts)
-        return cls(
-            records,
-            [reading.stream for reading in readings],
-            np.array([reading.time_ms for reading in readings], np.int64),
-            np.array([reading.values for reading in readings], np.float64).reshape(len(readings), channels),
-            place,
-            np.array([element for count in counts for element in range(count)], np.int64),
-            np.array([record.offset for record in records], np.int64)[place],
-            np.array([record.timestamp_ms for record in records], np.int64)[place],
-        )
+        """What `Decoder.decode` gave of each record."""
+        chunk = Chunk.of([record for record, _ in decoded])
+        several = [readings for _, readings in decoded]
+        counts = np.fromiter(map(len, several), np.int64, len(several))
+        return cls.made(chunk, counts, _Read.of(list(chain.from_iterable(several)), channels))
+
+    @classmethod
+    def made(cls, chunk: Chunk, counts: np.ndarray, read: _Read) -> Decoded:
+        """Readings of a chunk's records, so many of each, int64 (N,)."""
+        record = np.repeat(np.arange(len(chunk)), counts)
+        element = np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)
+        columns = chunk.columns[:, (OFFSET, TIMESTAMP)][record]
+        return cls(chunk, *read, record, element, columns[:, 0], columns[:, 1])
+
+
+class _Read(NamedTuple):
+    """R readings as columns."""
+
+    streams: list[str]
+    time_ms: np.ndarray  # int64 (R,)
+    values: np.ndarray  # float64 (R, C)
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading], channels: int) -> _Read:
+        streams, times_ms, values = zip(*readings, strict=True) if readings else ((), (), ())
+        numbers = np.fromiter(chain.from_iterable(values), np.float64, len(readings) * channels)
+        return cls(list(streams), np.array(times_ms, np.int64), numbers.reshape(len(readings), channels))
+
+    def among(self, others: _Read, is_other: np.ndarray) -> _Read:
+        """These readings and others, where `is_other` says, bool (R,); both stay in order."""
+        place = np.empty(len(is_other), np.int64)
+        place[~is_other] = np.arange(len(self.streams))
+        place[is_other] = np.arange(len(self.streams), len(is_other))
+        streams = self.streams + others.streams
+        columns = (np.concatenate(pair)[place] for pair in zip(self[1:], others[1:], strict=True))
+        return _Read([streams[i] for i in place.tolist()], *columns)
 
 
 class Decoder:
@@ -139,44 +160,40 @@ class Decoder:
         """The readings of many records, which `decode` gives of each, in their order; and the records that it refuses."""
         chunk = Chunk.of(records)
         read, counts = self._read(chunk)
-        left = np.flatnonzero(counts == 0).tolist()
-        if not left:
-            return read, []
-        decoded, dead = [], []
-        for place in left:
-            record = chunk[place]
+        left = np.flatnonzero(counts == 0)
+        if not len(left):
+            return Decoded.made(chunk, counts, read), []
+        several, dead = [], []
+        for record in chunk.records(left):
             try:
-                readings = self.decode(record)
+                several.append(self.decode(record))
             except BadRecord as bad:
+                several.append([])
                 dead.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
-            else:
-                decoded.append((record, readings))
-                counts[place] = len(readings)
-        return _merged(read, Decoded.of(decoded, self._channels), chunk, counts), dead
+        others = _Read.of(list(chain.from_iterable(several)), self._channels)
+        is_other = counts == 0
+        counts[left] = np.fromiter(map(len, several), np.int64, len(several))
+        if read.streams:
+            others = read.among(others, np.repeat(is_other, counts))
+        return Decoded.made(chunk, counts, others), dead
 
-    def _read(self, chunk: Chunk) -> tuple[Decoded, np.ndarray]:
-        """The readings of the records that are ordinary, and how many each has: 0 where it is not."""
-        columns = np.ascontiguousarray(chunk.columns.T)
-        starts, ends, timestamp_ms = columns[VALUE], columns[VALUE_END], columns[TIMESTAMP]
+    def _read(self, chunk: Chunk) -> tuple[_Read, np.ndarray]:
+        """The readings of the records that are ordinary, and how many each has, int64 (N,): 0 where it is not."""
         counts = np.zeros(len(chunk), np.int64)
-        size = int((ends - starts).sum()) if self._is_flat else 0
+        if not (self._is_flat and chunk.is_text):
+            return _Read.of([], self._channels), counts
+        starts, ends, timestamp_ms = np.ascontiguousarray(chunk.columns.T[[VALUE, VALUE_END, TIMESTAMP]])
+        size = int((ends - starts).sum())
         rows = size // LEAST_READING_BYTES + len(chunk) + 1
-        time_ms, element = np.empty(rows, np.int64), np.empty(rows, np.int64)
-        values, unsure = np.empty((rows, self._channels)), np.empty((rows * self._channels, 3), np.int64)
-        ids = np.empty(size + 1, np.uint8)
-        count = doubts = used = 0
-        if self._is_flat:
-            limits = (self._max_bytes, self._max_elements)
-            out = (counts, element, time_ms, values, unsure, ids)
-            count, doubts, used = read_readings(chunk.data, starts, ends, timestamp_ms, *self._names, *limits, *out)
+        time_ms, values = np.empty(rows, np.int64), np.empty((rows, self._channels))
+        unsure, ids = np.empty((rows * self._channels, 3), np.int64), np.empty(size + 1, np.uint8)
+        limits = (self._max_bytes, self._max_elements)
+        out = (counts, time_ms, values, unsure, ids)
+        count, doubts, used = read_readings(chunk.data, starts, ends, timestamp_ms, *self._names, *limits, *out)
         for place, start, end in unsure[:doubts].tolist():
             values.flat[place] = float(chunk.data[start:end].tobytes())
         streams = ids[:used].tobytes().decode().split("\n")[:-1]
-        record = np.repeat(np.arange(len(chunk)), counts)
-        offset = columns[OFFSET][record]
-        return Decoded(
-            chunk, streams, time_ms[:count], values[:count], record, element[:count], offset, timestamp_ms[record]
-        ), counts
+        return _Read(streams, time_ms[:count], values[:count]), counts
 
     def decode(self, record: Record) -> list[Reading]:
         """The record's readings in its own order, at least one.
@@ -235,20 +252,6 @@ class Decoder:
                 values = _measured(values, index)
                 break
         return _new(Reading, (stream, time_ms, values))
-
-
-def _merged(read: Decoded, others: Decoded, chunk: Chunk, counts: np.ndarray) -> Decoded:
-    """Readings of some records and of the others among a chunk's, each in order, in the order of all."""
-    record = np.repeat(np.arange(len(chunk)), counts)
-    here = np.zeros(len(chunk), bool)
-    here[read.record] = True
-    first, second = np.flatnonzero(here[record]), np.flatnonzero(~here[record])
-    place = np.empty(len(record), np.int64)
-    place[np.concatenate([first, second])] = np.arange(len(record))
-    streams = read.streams + others.streams
-    columns = (np.concatenate(pair)[place] for pair in zip(read[2:], others[2:], strict=True))
-    time_ms, values, _, element, offset, timestamp_ms = columns
-    return Decoded(chunk, [streams[i] for i in place.tolist()], time_ms, values, record, element, offset, timestamp_ms)
 
 
 def _elements_of(settings: InputSettings) -> Callable[[bytes, int], list[Element]] | None:

@@ -1,8 +1,8 @@
 """JSON of the ordinary shape, read by compiled loops: lines of a recording, and values that hold readings, many at once.
 
-What is not ordinary (bytes beyond ASCII, \\u in a line, any escape in a reading, nested fields, a field twice, and all that is
-wrong) is left to the parsers of `daemon.recording` and `daemon.codec`, which know the whole of JSON and say what is wrong. What
-these loops do read is what those would.
+What is not ordinary (\\u in a line, any escape in a reading, nested fields, a field twice, and all that is wrong) is left to the
+parsers of `daemon.recording` and `daemon.codec`, which know the whole of JSON and say what is wrong. What these loops do read is
+what those would.
 
 Nothing of ours is imported but the compiler: the machine code is made anew when this file changes.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from models.compiled import compiled, part
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _DOT, _MINUS, _ZERO, _NEWLINE, _T, _Z = (ord(sign) for sign in '"\\,:.-0\nTZ')
+_DELETE, _FIRST_CONTROL = 0x7F, (0xC2, 0xA0)  # the control characters beyond ASCII are C2 80 to C2 9F in UTF-8
 _OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST = (ord(sign) for sign in "{}[]")
 
 
@@ -44,7 +45,7 @@ def read_lines(
     """Read lines as `daemon.recording.Writer` writes them, until one that is not ordinary.
 
     Args:
-        text: uint8, whole lines, each with its newline.
+        text: uint8, whole lines, each with its newline; UTF-8.
         at: Where the first of them begins.
         topic: uint8, the topic that a line must name; none where it must not name one.
         newest: int64 (P,), the newest offset of each partition, which must rise; changed. Others are not ordinary.
@@ -139,7 +140,7 @@ def _unescape(text: np.ndarray, at: int, data: np.ndarray, used: int) -> tuple[i
             byte = _ESCAPED[text[at]] if at < len(text) else np.uint8(0)
             if byte == 0:
                 return -1, used
-        elif byte < 32 or byte > 126:
+        elif byte < 32 or byte == _DELETE:
             return -1, used
         data[used] = byte
         at, used = at + 1, used + 1
@@ -152,7 +153,7 @@ def _unescape(text: np.ndarray, at: int, data: np.ndarray, used: int) -> tuple[i
 LEAST_READING_BYTES = 15
 
 # Rules of `daemon.codec`, as far as ordinary readings need them.
-_MAX_ID_BYTES = 256
+_MAX_ID_BYTES = 256  # which are at most as many characters
 _MAX_DIGITS_BEFORE = 15
 _FIRST_MS = 1e11
 _FIRST_TIME_MS, _LAST_TIME_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -174,7 +175,6 @@ def read_readings(
     max_bytes: int,
     max_elements: int,
     counts: np.ndarray,
-    elements: np.ndarray,
     time_ms: np.ndarray,
     values: np.ndarray,
     unsure: np.ndarray,
@@ -183,7 +183,7 @@ def read_readings(
     """Read the values of N records, each a reading or a list of them, where they are ordinary.
 
     Args:
-        data: uint8, in which the values lie.
+        data: uint8, in which the values lie; UTF-8.
         starts: int64 (N,), where each begins.
         ends: int64 (N,), and ends.
         timestamp_ms: int64 (N,), the time of a reading that has none; -1: it must have one.
@@ -192,9 +192,7 @@ def read_readings(
         max_bytes: Of a value.
         max_elements: Of a list.
         counts: int64 (N,), filled: the readings of each record, 0 where it is not ordinary.
-        elements: int64 (R,), filled: the readings' places in their records. R is at least N + 1 and a reading for each
-            `LEAST_READING_BYTES`.
-        time_ms: int64 (R,), filled.
+        time_ms: int64 (R,), filled. R is at least N + 1 and a reading for each `LEAST_READING_BYTES`.
         values: float64 (R, C), filled; NaN is missing.
         unsure: int64 (R C, 3), filled: numbers with more digits than this can round: their place in the values, counted through,
             and where they begin and end.
@@ -219,7 +217,6 @@ def read_readings(
             )
             if at < 0:
                 break
-            elements[count] = count - first
             count += 1
             at = _blank(data, at, end)
             if not listed or at >= end or data[at] != _COMMA:
@@ -324,11 +321,11 @@ def _blank(data: np.ndarray, at: int, end: int) -> int:
 
 @part
 def _string(data: np.ndarray, at: int, end: int) -> int:
-    """Where a string of printable ASCII without escapes ends, behind its quote; -1 where there is none."""
+    """Where a string without escapes and control characters of ASCII ends, behind its quote; -1 where there is none."""
     if at >= end or data[at] != _QUOTE:
         return -1
     at += 1
-    while at < end and 32 <= data[at] <= 126 and data[at] != _BACKSLASH:
+    while at < end and data[at] >= 32 and data[at] != _DELETE and data[at] != _BACKSLASH:
         if data[at] == _QUOTE:
             return at + 1
         at += 1
@@ -353,7 +350,10 @@ def _field(data: np.ndarray, start: int, end: int, names: np.ndarray, name_ends:
 
 @part
 def _names_a_stream(data: np.ndarray, start: int, end: int) -> bool:
-    """Whether printable ASCII may name a stream."""
+    """Whether a string without escapes and control characters of ASCII may name a stream."""
+    for j in range(start, end - 1):
+        if data[j] == _FIRST_CONTROL[0] and data[j + 1] < _FIRST_CONTROL[1]:  # U+0080 to U+009F
+            return False
     return 0 < end - start <= _MAX_ID_BYTES and _after(data[:end], start, _RESERVED) < 0
 
 

@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 import zstandard
 
-from daemon.chunks import Chunk
+from daemon.chunks import Chunk, is_utf8
 from daemon.epochs import Epoch, from_bytes
 from daemon.errors import OperatorError, StateError
-from daemon.ordinary import COLUMNS, read_lines
+from daemon.ordinary import COLUMNS, NUMBER, VALUE, VALUE_END, read_lines
 from daemon.records import Record
 
 _CHUNK_BYTES = 4 << 20
@@ -34,6 +34,8 @@ _PIECE_BYTES = 1 << 16
 _ZSTD_LEVEL = 3
 #: Partitions below this number are read fast.
 _PARTITIONS = 4096
+#: Where no line is ordinary, so many are read one by one before the next is looked at.
+_MOST_ALONE = 1024
 
 
 class RecordingError(StateError):
@@ -250,13 +252,30 @@ class _Reader:
         columns = np.empty((text.count(b"\n"), COLUMNS), np.int64)
         others: dict[int, Record] = {}
         at = row = used = 0
-        while True:
-            if self._ordinary is not None:
+        alone = 1  # lines to read one by one
+        is_text = is_utf8(text)
+        while at < len(text) and self.failure is None:
+            if self._ordinary is not None and is_text:
                 place = (characters, at, self._ordinary, self._newest)
                 at, lines, row, used = read_lines(*place, columns, row, data, used)
                 self.number += lines
-            if at == len(text):
-                break
+                alone = 1 if lines else min(2 * alone, _MOST_ALONE)
+            records, at = self._one_by_one(text, at, alone)
+            others.update(enumerate(records, row))
+            part = Chunk.of(records)
+            part.columns[:, [VALUE, VALUE_END]] += used
+            part.columns[:, NUMBER] += row
+            columns[row : row + len(part)] = part.columns
+            data[used : used + len(part.data)] = part.data
+            row, used = row + len(part), used + len(part.data)
+        is_text &= not others or is_utf8(data[:used].tobytes())  # what was base64 is in it too
+        data.flags.writeable = False  # as what is made of bytes is: another type to the compiled loops
+        return Chunk(self._topic, data[:used], columns[:row], others, is_text)
+
+    def _one_by_one(self, text: bytes, at: int, count: int) -> tuple[list[Record], int]:
+        """The records of some lines, and where the next one begins; one that cannot be read ends them."""
+        records: list[Record] = []
+        while count and at < len(text):
             end = text.index(b"\n", at)
             self.number += 1
             try:
@@ -265,13 +284,9 @@ class _Reader:
                 self.failure = error
                 break
             if record is not None:
-                value = record.value or b""
-                data[used : used + len(value)] = np.frombuffer(value, np.uint8)
-                columns[row] = (*record[1:4], -1, -1, used, used + len(value), row)
-                others[row] = record
-                row, used = row + 1, used + len(value)
-            at = end + 1
-        return Chunk(self._topic, data[:used], columns[:row], others)
+                records.append(record)
+            at, count = end + 1, count - 1
+        return records, at
 
     def record(self, line: bytes) -> Record | None:
         """The record of the line that has the reader's number; None where there is none in it.
