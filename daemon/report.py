@@ -14,6 +14,7 @@ from typing import NamedTuple
 from daemon.codec import FIRST_TIME_MS, LAST_TIME_MS, format_time
 from daemon.recording import written
 from daemon.scoring import Fan, Scorer, Series
+from models.alarms import QUIET_READINGS, THRESHOLD
 
 WIDTH, HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 14, 30
@@ -191,6 +192,15 @@ def _anomalies(scorer: Scorer) -> Iterator[str]:
     yield _svg("anomaly scores", scale, drawn, _number, (_time(scale.x0), _time(scale.x1)))
     top = sorted(scorer.anomalies, reverse=True)
     yield _table(("score", "stream", "time"), ((f"{score:.2f}", stream, _time(time_ms)) for score, stream, time_ms in top))
+    yield (
+        f"<p>{scorer.alarms:,} alarms: one where a stream scores {THRESHOLD:g} or more, then none until {QUIET_READINGS} "
+        f"readings in a row have scored less.{' The newest:' if scorer.alarms else ''}</p>"
+    )
+    if scorer.alarms:
+        newest = reversed(scorer.newest_alarms)
+        yield _table(
+            ("raised", "stream", "score"), ((_time(time_ms), stream, f"{score:.2f}") for time_ms, stream, score in newest)
+        )
 
 
 def _versions(scorer: Scorer) -> Iterator[str]:

@@ -26,6 +26,7 @@ from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.pipeline import Outcome
 from daemon.records import Record
+from models.alarms import Alarm
 from models.layout import ladder
 
 #: Series of which readings and fans are kept to be drawn; all are scored.
@@ -45,6 +46,7 @@ class _Forecast(msgspec.Struct):
     interval_ms: int | None = None
     targets: dict[str, dict[str, list[float | None]]] = {}
     anomaly_score: float | None = None
+    warming: bool = False
 
 
 _parse = msgspec.json.Decoder(_Forecast).decode
@@ -133,10 +135,13 @@ class Scorer:
         self.anomalies: list[tuple[float, str, int]] = []  # the highest: score, series, time
         self.bucket_ms = _FIRST_BUCKET_MS
         self.buckets: dict[int, float] = {}  # the highest anomaly score by time
+        self.alarms = 0  # by the rule of `models.alarms`
+        self.newest_alarms = deque[tuple[int, str, float]](maxlen=_TOP)  # time, series, score
         self.unscored = 0  # records without leads: answers, scenarios, smoothed readings, digests
         self.readings = 0
         self.rates: list[tuple[float, int]] = []  # seconds since the start, readings applied
         self._started_s = time.perf_counter()
+        self._alarm_of: dict[tuple[int, str], Alarm] = {}
         self._seen: set[tuple[int, int]] = set()
         self._decoder_of = lru_cache(maxsize=64)(lambda text: Decoder(InputSettings.model_validate_json(text)))
 
@@ -201,7 +206,9 @@ class Scorer:
             forecast = _parse(sent) if sent else None
             if forecast is not None:
                 self.unscored += not forecast.targets
-                self._anomaly(stream, time_ms, forecast.anomaly_score)
+                if not forecast.warming:
+                    self._anomaly(stream, time_ms, forecast.anomaly_score)
+                self._alarm(partition, stream, time_ms, forecast)
             for target in engine.targets:
                 series = self._series(partition, stream, target, len(engine.targets) > 1)
                 value = values[engine.channels.index(target)]
@@ -219,6 +226,7 @@ class Scorer:
         return found
 
     def _forget(self, partition: int, stream: str, engine: EngineSettings) -> None:
+        self._alarm_of.pop((partition, stream), None)
         for target in engine.targets:
             series = self.series.get((partition, stream, target))
             if series is not None:
@@ -303,6 +311,12 @@ class Scorer:
             self.buckets[bucket] = score
             if len(self.buckets) > _BUCKETS:
                 self._coarser()
+
+    def _alarm(self, partition: int, stream: str, time_ms: int, forecast: _Forecast) -> None:
+        alarm = self._alarm_of.setdefault((partition, stream), Alarm())
+        if alarm.raised(forecast.anomaly_score, forecast.warming):
+            self.alarms += 1
+            self.newest_alarms.append((time_ms, stream, forecast.anomaly_score or 0.0))
 
     def _coarser(self) -> None:
         self.bucket_ms *= 2

@@ -79,7 +79,7 @@ class QuantileForecasts(NamedTuple):
 
     quantiles: np.ndarray  # float64 (B, T, K, Q), non-decreasing along Q
     interval_ms: np.ndarray  # int64 (B,), the running median of the gaps; 0 while unknown
-    anomaly_score: np.ndarray  # float64 (B,), -log10 of the tail probability of the reading; NaN where it was not forecast
+    anomaly_score: np.ndarray  # float64 (B,), -log10 of a tail probability (`kernels._anomaly`); NaN where it was not forecast
     warming: np.ndarray  # bool (B,), the scale has not settled
     model_error: np.ndarray  # float64 (B, T, L), |reading - median| / spread by ladder lead; NaN where none was due
     naive_error: np.ndarray  # float64 (B, T, L), |reading - last value| / spread of the same pairs

@@ -89,6 +89,7 @@ def _constants(engine: EngineSettings, period_ms: int) -> kernels.Constants:
         period_ms=period_ms,
         per_width_above=-math.log10(2 * min(1 - highest, 0.25)),
         per_width_below=-math.log10(2 * min(lowest, 0.25)),
+        of_targets=math.log10(len(engine.targets)),
     )
 
 

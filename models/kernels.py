@@ -40,8 +40,16 @@ WIDEST_PHASE = 8
 FARTHEST = 4e15
 #: Relative rounding of what is taken back by a reading of the window, which is a float32.
 TAKEN_BACK_ROUNDING = 2.0**-24
-#: Anomaly scores end here.
-MOST_ANOMALOUS = 99.0
+#: How surprising a reading is counts up to here; kept in such steps.
+MOST_SURPRISING = 6.0
+SURPRISE_STEPS = 4096
+#: Surprises that one reading in 10, in 100 and in 1,000 of a stream is beyond, while nothing is known of it.
+FIRST_TAILS = (0.8, 1.4, 2.2)
+#: A tail moves out by its first factor when a reading is beyond it, else in by its second: 9, 99 and 999 steps in undo one out.
+TAIL_OUT = (1.05, 1.2, 1.5)
+TAIL_IN = (1.005436, 1.0018433, 1.00040595)
+#: Tails stay above this, and each at least so many times as far out as the one before.
+LEAST_TAIL, NARROWEST_DECADE = 0.2, 1.15
 
 _SCALE_RATE = 1 - 2 ** (-1 / SCALE_HALF_LIFE)
 _MINUTES = 24 * 60
@@ -87,6 +95,8 @@ class Columns(NamedTuple):
     gaps_ms: np.ndarray
     gap_units: np.ndarray
     missing: np.ndarray
+    tails: np.ndarray
+    surprise: np.ndarray
 
     @classmethod
     def of(cls, rows: np.ndarray) -> Columns:
@@ -107,8 +117,9 @@ class Constants(NamedTuple):
     weight: np.ndarray  # float32 (K,), of the rung above
     median: int  # index of level 0.5
     period_ms: int  # 0 is none
-    per_width_above: float  # anomaly score at the highest level's distance from the median
+    per_width_above: float  # surprise at the highest level's distance from the median
     per_width_below: float
+    of_targets: float  # log10 of T: the worst of so many is that much less unlikely
 
 
 class Observed(NamedTuple):
@@ -221,6 +232,7 @@ def _score(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms:
     """Score the pending forecasts that this reading answers, calibrate by them, and free their rungs and the expired ones."""
     worst = -1.0  # of the targets' anomaly scores
     interval_ms = rows.interval_ms[i]
+    next_due_ms = rows.due_ms[i, 0]
     for r in range(len(shape.rungs)):
         due_ms = rows.due_ms[i, r]
         twice_late = 2 * (time_ms - due_ms)
@@ -229,14 +241,17 @@ def _score(shape: Constants, rows: Columns, i: int, values: np.ndarray, time_ms:
             value = values[shape.targets[t]]
             if answered and not math.isnan(value):
                 miss = _score_rung(shape, rows, i, t, r, value, seen)
-                if r == 0:
-                    worst = max(worst, _anomaly(shape, rows, i, t, miss))
+                _keep_surprise(shape, rows, i, t, r, miss)
                 _calibrate(shape, rows, i, t, r, value)
             else:
                 seen.model_error[i, t, r] = seen.naive_error[i, t, r] = seen.covered[i, t, r] = math.nan
         if answered or twice_late > interval_ms:
             rows.due_ms[i, r] = 0
-    seen.anomaly_score[i] = worst if worst >= 0 else math.nan
+    if next_due_ms > 0 and abs(2 * (time_ms - next_due_ms)) <= interval_ms:
+        for t in range(len(shape.targets)):
+            if not math.isnan(values[shape.targets[t]]):
+                worst = max(worst, _anomaly(shape, rows, i, t, values[shape.targets[t]]))
+    seen.anomaly_score[i] = max(worst - shape.of_targets, 0.0) if worst >= 0 else math.nan
 
 
 @part
@@ -263,14 +278,64 @@ def _running(before: float, error: float) -> float:
 
 
 @part
-def _anomaly(shape: Constants, rows: Columns, i: int, t: int, miss: float) -> float:
-    """-log10 of a reading's tail probability, were the tails beyond the outermost quantiles exponential."""
+def _keep_surprise(shape: Constants, rows: Columns, i: int, t: int, r: int, miss: float) -> None:
+    """Keep how far out a rung's newest reading was: -log10 of its tail probability, were the tails beyond the outermost
+    quantiles exponential; in steps from 1, since 0 is none."""
     least = 1e-9 * _spread(rows, i, shape.targets[t])
-    median = np.float64(rows.pending[i, t, 0, shape.median])
-    above = max(rows.pending[i, t, 0, -1] - median, least)
-    below = max(median - rows.pending[i, t, 0, 0], least)
-    score = miss / above * shape.per_width_above if miss >= 0 else -miss / below * shape.per_width_below
-    return min(score, MOST_ANOMALOUS)
+    median = np.float64(rows.pending[i, t, r, shape.median])
+    above = max(rows.pending[i, t, r, -1] - median, least)
+    below = max(median - rows.pending[i, t, r, 0], least)
+    surprise = miss / above * shape.per_width_above if miss >= 0 else -miss / below * shape.per_width_below
+    rows.surprise[i, t, r] = np.uint16(min(surprise, MOST_SURPRISING) * SURPRISE_STEPS + 1)
+
+
+@part
+def _anomaly(shape: Constants, rows: Columns, i: int, t: int, value: float) -> float:
+    """-log10 of the share of this stream's readings that were as surprising, in the mean over the ladder: each rung's newest
+    surprise, and the move since so many readings before, in spreads."""
+    c, length = shape.targets[t], rows.window.shape[2]
+    spread, reading = _spread(rows, i, c), value - rows.anchor[i, c]
+    total, known = 0.0, 0
+    for r in range(len(shape.rungs)):
+        kept, before = np.int64(rows.surprise[i, t, r]), shape.rungs[r]
+        if kept > 0:
+            total += (kept - 1) / SURPRISE_STEPS
+            known += 1
+        if before <= min(rows.count[i], length):
+            total += min(abs(reading - rows.window[i, c, length - before]) / spread, MOST_SURPRISING)
+            known += 1
+    surprise = total / max(known, 1)
+    score = _tail_score(rows.tails[i, t], surprise)
+    _move_tails(rows.tails[i, t], surprise)
+    return score
+
+
+@part
+def _tail_score(tails: np.ndarray, surprise: float) -> float:
+    """Linear between the tails, which are 1, 2 and 3; beyond, each further one lies as many times as far out as the last."""
+    begun = tails[0] > 0
+    one = np.float64(tails[0] if begun else FIRST_TAILS[0])
+    two = max(np.float64(tails[1] if begun else FIRST_TAILS[1]), one * NARROWEST_DECADE)
+    last = max(np.float64(tails[2] if begun else FIRST_TAILS[2]), two * NARROWEST_DECADE)
+    if surprise <= one:
+        return surprise / one
+    if surprise <= two:
+        return 1 + (surprise - one) / (two - one)
+    if surprise <= last:
+        return 2 + (surprise - two) / (last - two)
+    score, decade = 3.0, last / two
+    while surprise > last * decade:
+        last *= decade
+        score += 1
+    return score + (surprise - last) / (last * decade - last)
+
+
+@part
+def _move_tails(tails: np.ndarray, surprise: float) -> None:
+    """Move the trackers of the quantiles 0.9, 0.99 and 0.999 of a stream's surprises, by factors (Gibbs and Candes 2021)."""
+    for k in range(len(FIRST_TAILS)):
+        tail = np.float64(tails[k]) if tails[k] > 0 else FIRST_TAILS[k]
+        tails[k] = tail * TAIL_OUT[k] if surprise > tail else max(tail / TAIL_IN[k], LEAST_TAIL)
 
 
 @part

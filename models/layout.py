@@ -14,10 +14,13 @@ from config.settings import EngineSettings
 from models.engine import HEADER
 
 #: Raised whenever forecasts or rows may change by a byte for equal input and weights.
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 
 #: Gaps whose median is the sampling interval.
 RECENT_GAPS = 9
+
+#: Shares of a stream's readings that are further out than what the row knows: a tenth, a hundredth, a thousandth.
+TAILS = 3
 
 #: Phases of the season that a row knows the usual value of.
 PHASES = 48
@@ -53,8 +56,10 @@ def row_dtype(engine: EngineSettings) -> np.dtype[Any]:
         ("naive_error", "<f4", (targets, rungs)),  # running |reading - last value| / spread
         ("calibration", "<f4", (targets, rungs, levels)),  # added to the network's quantiles, in spreads
         ("profile", "<f4", (targets, PHASES)),  # usual difference to the level by phase of the season
+        ("tails", "<f4", (targets, TAILS)),  # surprises that so few readings are beyond; 0 is not yet known
         ("gaps_ms", "<u4", (RECENT_GAPS,)),  # newest last; 0 is none
         ("gap_units", "<u2", (model.context,)),  # gap before each reading of the window, in 1/64 intervals
+        ("surprise", "<u2", (targets, rungs)),  # newest of each rung, in 1/4096 from 1; 0 is none
         ("missing", "u1", (channels, -(-model.context // 8))),  # a bit a reading by its age: 1 where it was missing
     ]
     return padded(fields)

@@ -14,6 +14,8 @@ import numpy as np
 from config.settings import EngineSettings
 from models.layout import padded, row_dtype
 
+#: Fields that rows did not have before engine version 5: how surprising a stream's readings are.
+_SINCE_5 = ("tails", "surprise")
 #: Fields that rows did not have before engine version 2: the season, and the network's own median beside the guarded one.
 _SINCE_2 = ("season_start_ms", "period_ms", "pending_model", "profile")
 
@@ -26,9 +28,9 @@ class Older(NamedTuple):
 
 
 def older_layouts(engine: EngineSettings) -> list[Older]:
-    """Those of the default forecaster under these settings: of engine versions 2 and 3, and of 1."""
-    migrate = partial(_migrated, engine)
-    return [Older(_before_4(engine), migrate), Older(_before_4(engine, without=_SINCE_2), migrate)]
+    """Those of the default forecaster under these settings: of engine version 4, of 2 and 3, and of 1."""
+    before_4 = _without(_SINCE_5, engine, byte_masks=True), _without(_SINCE_5 + _SINCE_2, engine, byte_masks=True)
+    return [Older(dtype, partial(_migrated, engine)) for dtype in (_without(_SINCE_5, engine), *before_4)]
 
 
 def _migrated(engine: EngineSettings, rows: np.ndarray) -> np.ndarray:
@@ -38,19 +40,22 @@ def _migrated(engine: EngineSettings, rows: np.ndarray) -> np.ndarray:
     for name in known:
         if name not in ("missing", "unused"):
             new[name] = rows[name]
-    new["missing"] = np.packbits(rows["missing"][..., ::-1], axis=-1, bitorder="little")  # by age, the newest first
+    by_age = rows["missing"]
+    if by_age.shape != new["missing"].shape:  # a byte a reading, oldest first
+        by_age = np.packbits(by_age[..., ::-1], axis=-1, bitorder="little")
+    new["missing"] = by_age
     if "pending_model" not in known:
         new["pending_model"] = rows["pending"][..., engine.model.levels.index(0.5)]
     return new
 
 
-def _before_4(engine: EngineSettings, without: Sequence[str] = ()) -> np.dtype[Any]:
-    """Before engine version 4 a missing reading was a byte, oldest first."""
+def _without(absent: Sequence[str], engine: EngineSettings, byte_masks: bool = False) -> np.dtype[Any]:
+    """Today's layout but for these fields; before engine version 4 a missing reading was a byte, oldest first."""
     today = row_dtype(engine)
     fields: list[tuple[Any, ...]] = []
     for name in today.names or ():
-        if name == "missing":
+        if name == "missing" and byte_masks:
             fields.append((name, "u1", (len(engine.channels), engine.model.context)))
-        elif name not in without and name != "unused":
+        elif name not in (*absent, "unused"):
             fields.append((name, today[name].base.str, *([today[name].shape] if today[name].shape else [])))
     return padded(fields)

@@ -19,7 +19,12 @@ WIDE = EngineSettings(
     model=NetworkSettings(hidden=8, layers=2, horizon=5, context=24, levels=(0.25, 0.5, 0.9), targets=("c", "a")),
 )
 #: By engine version: bytes of a row at the default settings, and the hash by which its blocks name its layout.
-WRITTEN = {3: (2016, 5794824565206668005), 2: (2016, 5794824565206668005), 1: (1784, 5894020115658958842)}
+WRITTEN = {
+    4: (1904, 6245236917255881649),
+    3: (2016, 5794824565206668005),
+    2: (2016, 5794824565206668005),
+    1: (1784, 5894020115658958842),
+}
 
 
 def filled(dtype: np.dtype[Any], count: int) -> np.ndarray:
@@ -28,13 +33,15 @@ def filled(dtype: np.dtype[Any], count: int) -> np.ndarray:
     rows = np.zeros(count, dtype)
     for name in dtype.names or ():
         rows[name] = numbers.integers(0, 1000, rows[name].shape)
-    rows["missing"] = numbers.random(rows["missing"].shape) < 0.1
+    missing = numbers.random((*rows["anchor"].shape, rows["gap_units"].shape[1])) < 0.1  # oldest first
+    by_age = missing.shape != rows["missing"].shape
+    rows["missing"] = np.packbits(missing[..., ::-1], axis=-1, bitorder="little") if by_age else missing
     rows["unused" if "unused" in (dtype.names or ()) else "count"] = 0
     return rows
 
 
 def layout_of(version: int, engine: EngineSettings) -> Older:
-    return older_layouts(engine)[1 if version == 1 else 0]
+    return older_layouts(engine)[{4: 0, 3: 1, 2: 1, 1: 2}[version]]
 
 
 @pytest.mark.parametrize("version", WRITTEN)
@@ -59,9 +66,14 @@ def test_a_changelog_of_an_earlier_version_is_read(version: int, engine: EngineS
     assert read.tobytes() == new.tobytes()
     for name in set(older.dtype.names or ()) - {"missing", "unused"}:
         assert np.array_equal(read[name], rows[name])
-    for age in range(engine.model.context):
-        bits = read["missing"][..., age // 8] >> (age % 8) & 1
-        assert np.array_equal(bits, rows["missing"][..., -1 - age])
+    if version == 4:
+        assert np.array_equal(read["missing"], rows["missing"])
+    else:
+        for age in range(engine.model.context):
+            bits = read["missing"][..., age // 8] >> (age % 8) & 1
+            assert np.array_equal(bits, rows["missing"][..., -1 - age])
+    assert not read["tails"].any()
+    assert not read["surprise"].any()
     if version == 1:
         assert np.array_equal(read["pending_model"], rows["pending"][..., 1])
         assert not read["profile"].any()

@@ -119,8 +119,21 @@ def test_values_that_do_not_move_are_drawn() -> None:
 def test_anomaly_timeline_marks_versions() -> None:
     """Dashed lines stand where a version began inside of the timeline."""
     scorer, _ = scored(regular())
-    scorer.starts.append(scorer.starts[0]._replace(time_ms=examples.T0_MS + 30 * examples.MINUTE_MS))
+    scorer.starts.append(scorer.starts[0]._replace(time_ms=examples.T0_MS + 45 * examples.MINUTE_MS))
     assert page("Marks", [], scorer).count('class="mark"') == 1
+
+
+def test_alarms_are_listed() -> None:
+    """How many there were by the rule, and the newest of them."""
+    values = [VALUES[i % 60] for i in range(200)]
+    values[150:158] = [500.0, -500.0] * 4
+    scorer, _ = scored(regular(values))
+    text = page("Alarms", [], scorer)
+    Tags(text)
+    assert scorer.alarms > 0
+    assert f"{scorer.alarms} alarms: one where a stream scores 2.5 or more" in text
+    assert "<th>raised</th>" in text
+    assert "<th>raised</th>" not in page("Quiet", [], scored(regular()[:20])[0])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from daemon.pipeline import Pipeline
 from daemon.records import Record
 from daemon.scoring import Scorer
+from models.alarms import Alarm
 from tests import examples
 from tests.examples import MINUTE_MS, T0_MS
 from tests.unit.test_control import reset
@@ -91,6 +92,21 @@ def test_anomalies_and_starts() -> None:
     assert (stream, time_ms) == ("a", T0_MS + 40 * MINUTE_MS)
     assert scorer.buckets[time_ms // scorer.bucket_ms] == score
     assert [(one.partition, one.offset, one.time_ms) for one in scorer.starts] == [(0, 0, T0_MS)]
+
+
+def test_alarms_are_counted_by_stream() -> None:
+    """By the rule of `models.alarms` over each stream's forecasts; a reset begins anew."""
+    values = [VALUES[i % 60] for i in range(400)]
+    for place in (150, 210):
+        values[place : place + 8] = [500.0, -500.0] * 4
+    scorer, sent = scored(regular(values))
+    alarm = Alarm()
+    raised = [i for i, one in enumerate(sent) if alarm.raised(one["anomaly_score"], bool(one["warming"]))]  # type: ignore[arg-type]
+    assert [(time_ms - T0_MS) // MINUTE_MS for time_ms, _, _ in scorer.newest_alarms] == raised
+    assert scorer.alarms == len(raised)
+    assert [place // 10 for place in raised] == [15]
+    cut = [one._replace(offset=i) for i, one in enumerate([*regular(values[:165]), reset(0, b"a"), *regular(values)[165:]])]
+    assert [(time_ms - T0_MS) // MINUTE_MS // 10 for time_ms, _, _ in scored(cut)[0].newest_alarms] == [15, 21]
 
 
 def test_memory_does_not_grow_with_the_readings() -> None:
