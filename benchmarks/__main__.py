@@ -10,7 +10,21 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import latency, linear, machine, memory, replay, report, restore, retraining, stages, swap, throughput
+from benchmarks import (
+    anomalies,
+    latency,
+    linear,
+    machine,
+    memory,
+    replay,
+    report,
+    restore,
+    retraining,
+    stages,
+    swap,
+    throughput,
+    unseen,
+)
 from daemon import garbage
 
 
@@ -31,6 +45,8 @@ BENCHMARKS = {
     "linear": Benchmark(linear.run, 3),
     "stages": Benchmark(stages.run, 3),
     "replay": Benchmark(replay.run, 3),
+    "anomalies": Benchmark(anomalies.run, 1),
+    "unseen": Benchmark(unseen.run, 1),
 }
 
 
