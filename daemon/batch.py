@@ -100,19 +100,21 @@ class Batcher:
     def _admit(self, decoded: Decoded, judged: _Judged, places: np.ndarray) -> int:
         """Judge the readings at some places, in order; how many streams were evicted.
 
-        Where a new stream may evict another one, what comes later must be looked up later: halves, down to single readings.
+        New streams are given their slots before any is judged. Where they could evict a stream that is read here, too, or one
+        another, what comes later must be looked up later: halves.
         """
         if not len(places):
             return 0
         slots = self._slots
         streams = decoded.streams if len(places) == len(decoded.streams) else [decoded.streams[i] for i in places.tolist()]
         found = slots.find_all(streams)
-        new = np.flatnonzero(found < 0).tolist()
-        if len(places) > 1 and len(slots) + len(new) > slots.capacity and new:
+        new = np.flatnonzero(found < 0)
+        too_many = len(slots) + len(new) - slots.capacity
+        if len(new) and too_many > 0 and (too_many > len(slots) or np.isin(found, slots.oldest(too_many)).any()):
             half = len(places) // 2
             return self._admit(decoded, judged, places[:half]) + self._admit(decoded, judged, places[half:])
         evicted = 0
-        for i, can_start in zip(new, judged.complete[places[new]].tolist(), strict=True):
+        for i, can_start in zip(new.tolist(), judged.complete[places[new]].tolist(), strict=True):
             slot = slots.find(streams[i])
             if slot is None and can_start:
                 slot, evicts = slots.add(streams[i])

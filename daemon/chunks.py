@@ -13,6 +13,9 @@ import numpy as np
 from daemon.ordinary import COLUMNS, KEY, KEY_END, NUMBER, OFFSET, PARTITION, TIMESTAMP, VALUE, VALUE_END
 from daemon.records import Record
 
+#: Records that are made at once for who goes through all of them.
+_TOGETHER = 1024
+
 
 class Chunk(Sequence[Record]):
     """N records in log order within each partition. A slice is a chunk; a record is made when it is asked for.
@@ -57,7 +60,11 @@ class Chunk(Sequence[Record]):
             return self.take(at)
         return self.records([at])[0]
 
-    def records(self, places: Sequence[int] | np.ndarray) -> list[Record]:
+    def __iter__(self) -> Iterator[Record]:
+        for first in range(0, len(self), _TOGETHER):
+            yield from self.records(slice(first, first + _TOGETHER))
+
+    def records(self, places: Sequence[int] | np.ndarray | slice) -> list[Record]:
         """The records at some places."""
         found = []
         for partition, offset, timestamp_ms, key, key_end, value, value_end, number in self.columns[places].tolist():

@@ -58,9 +58,10 @@ class Handover:
             made_by: The number of the version that made the row of each, uint64 (B,).
         """
         numbers, own = made_by.tolist(), version_number(self.own.version)
+        offsets, fresh = batch.readings.offset[part].tolist(), batch.readings.fresh[part].tolist()
         for i, position in enumerate(part.tolist()):
-            due = batch.readings.offset[position] >= turn_of(self._epoch, batch.streams[position])
-            if due or batch.readings.fresh[position] or numbers[i] not in self._older:
+            due = offsets[i] >= turn_of(self._epoch, batch.streams[position])
+            if due or fresh[i] or numbers[i] not in self._older:
                 numbers[i] = own
         for number in dict.fromkeys(numbers):
             yield self._stepping(number), part[[each == number for each in numbers]]

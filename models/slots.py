@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 
@@ -81,6 +81,10 @@ class Slots:
     def order(self, slots: Iterable[int]) -> None:
         """Set the order of use: least recently seen first."""
         self._by_use = OrderedDict((self.ids[slot], slot) for slot in slots)
+
+    def oldest(self, count: int) -> list[int]:
+        """The slots of the `count` least recently seen streams: the next victims."""
+        return list(islice(self._by_use.values(), count))
 
     def by_use(self) -> list[int]:
         """Slots, least recently seen first."""
