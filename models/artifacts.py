@@ -123,10 +123,12 @@ def load(data: bytes, expected: EngineSettings) -> tuple[Any, Manifest]:
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         _refuse("corrupt", f"its tensors cannot be read ({error}): copy it again from where it was made")
     network = kinds.of(expected).network(expected)
-    _check_tensors(tensors, dict(network.named_parameters()))
+    wanted = dict(network.named_parameters())
+    later = [name for name in getattr(network, "later", ()) if name not in tensors]
+    _check_tensors(tensors, {name: weight for name, weight in wanted.items() if name not in later})
     if _digest(entry["manifest"], tensors) != entry["sha256"]:
         _refuse("corrupt", "its digest does not match: copy it again from where it was made")
-    network.load_state_dict(tensors)
+    network.load_state_dict(tensors, strict=not later)
     network.period_ms = manifest.period_ms
     return network.eval(), manifest
 

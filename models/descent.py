@@ -34,7 +34,8 @@ class Recipe:
     learning_rate: float = 4e-3
     warm_up: int = 50  # steps of rising learning rate
     decay: float = 1.0  # AdamW's, on weights but not on biases
-    dropout: float = 0.3  # of the top hidden, before the head
+    dropout: float = 0.5  # of the top hidden, before the head
+    undated: float = 0.5  # share of the sequences that are seen without time of day and of week, which are soon learned by heart
     average: float = 0.99  # of the weights, a step
     gradient_norm: float = 1.0  # larger ones are cut to it
     judge_every: int = 60

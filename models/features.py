@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from config.settings import EngineSettings, NetworkSettings
-from models import kernels
+from models import adaptation, kernels
+from models.adaptation import Adapting
 from models.engine import Readings
 from models.kernels import Columns
 from models.layout import ladder
@@ -43,6 +44,12 @@ def feature_count(engine: EngineSettings) -> int:
 def signed_features(engine: EngineSettings) -> int:
     """So many features come first and change sign with the stream's values; the others do not."""
     return 2 * len(engine.channels) + len(SEASON_LEADS) * len(engine.targets)
+
+
+def calendar_features(engine: EngineSettings) -> slice:
+    """Which features are the time of day and of week."""
+    first = signed_features(engine) + len(engine.channels) + 1
+    return slice(first, first + 4)
 
 
 def window_width(model: NetworkSettings) -> int:
@@ -133,15 +140,46 @@ def observe(shape: FeatureShape, rows: np.ndarray, readings: Readings) -> Observ
     return seen
 
 
+def adapt(
+    shape: FeatureShape,
+    rows: np.ndarray,
+    basis: np.uint64,
+    responses: np.ndarray,
+    along: np.ndarray,
+    spread: np.ndarray,
+    raw: np.ndarray,
+) -> None:
+    """Let each row learn how its stream differs from what all share, and add its own move to the network's quantiles.
+
+    Args:
+        shape: The settings' constants.
+        rows: Structured (B,), after `observe`; changed in place.
+        basis: Number of the weights' basis; 0 is none, and nothing is added.
+        responses: float32 (T, RESPONSES, K), of the weights.
+        along: float32 (B, T, DIRECTIONS), the windows' places along the weights' directions.
+        spread: float64 (B, T).
+        raw: float32 (B, T, K, Q), the network's; changed in place.
+    """
+    with _lent(rows) as lent:
+        adaptation.adapt(basis, shape.targets, responses, Adapting.of(lent), along, spread, shape.constants.median, raw)
+
+
 @contextmanager
 def _columns(rows: np.ndarray, packed: Sequence[str] = ()) -> Iterator[Columns]:
-    """Columns of the rows, to be changed. One row's columns would be contiguous, another type that is compiled for anew: it is
-    lent a neighbour, whom the kernels do not look at. What is `packed` is contiguous, by a copy: loops over it are vectorized."""
+    """Columns of the rows, to be changed. What is `packed` is contiguous, by a copy: loops over it are vectorized."""
+    with _lent(rows) as lent:
+        copies = {name: np.ascontiguousarray(lent[name]) for name in packed}
+        yield Columns.of(lent)._replace(**copies)
+        for name, copy in copies.items():
+            lent[name] = copy
+
+
+@contextmanager
+def _lent(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """At least two rows: one row's columns would be contiguous, another type that is compiled for anew. It is lent a neighbour,
+    whom the kernels need not look at."""
     lent = np.repeat(rows, 2) if len(rows) == 1 else rows
-    copies = {name: np.ascontiguousarray(lent[name]) for name in packed}
-    yield Columns.of(lent)._replace(**copies)
-    for name, copy in copies.items():
-        lent[name] = copy
+    yield lent
     if lent is not rows:
         rows[:] = lent[:1]
 

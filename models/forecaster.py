@@ -1,4 +1,4 @@
-"""The default engine: scale, LSTM with a linear highway, calibration. Rows and readings in, quantile forecasts out.
+"""The default engine: scale, LSTM with a linear highway, adaptation, calibration. Rows and readings in, quantile forecasts out.
 
 The network works on tiles (`models.tiles`). What surrounds it is elementwise and takes all rows at once.
 """
@@ -10,6 +10,7 @@ import torch
 
 from config.settings import EngineSettings
 from models import features
+from models.adaptation import DIRECTIONS
 from models.engine import QuantileForecasts, Readings, version_number
 from models.layout import row_dtype
 from models.networks import NaiveNetwork, Network
@@ -31,6 +32,7 @@ class Forecaster:
         self.version = np.uint64(version_number(model_version))
         self._network = network.eval()
         self._shape = features.FeatureShape(engine, network.period_ms)
+        self._basis, self._responses = np.uint64(network.basis), network.responses.detach().numpy()
 
     def step(self, rows: np.ndarray, readings: Readings) -> QuantileForecasts:
         """Advance each row by its reading, in place, and forecast from its new state.
@@ -51,12 +53,15 @@ class Forecaster:
         return QuantileForecasts(quantiles, rows["interval_ms"].copy(), seen.anomaly_score, warming, *seen[5:], rebuilt)
 
     def _advance(self, rows: np.ndarray, seen: features.Observation) -> np.ndarray:
-        """Run the network, tile by tile: new hidden and cell into the rows; its raw quantiles, float32 (B, T, K, Q)."""
+        """Run the network, tile by tile: new hidden and cell into the rows; its raw quantiles with what the rows
+        add of their own, float32 (B, T, K, Q)."""
         before = (seen.features, seen.windows, rows["hidden"], rows["cell"])
         model = self.engine.model
         raw = np.empty((*seen.newest.shape, model.horizon, len(model.levels)), np.float32)
-        through(self._network.step, before, (raw, rows["hidden"], rows["cell"]))
+        along = np.empty((*seen.newest.shape, DIRECTIONS), np.float32)
+        through(self._network.step, before, (raw, along, rows["hidden"], rows["cell"]))
         rows["version"] = self.version
+        features.adapt(self._shape, rows, self._basis, self._responses, along, seen.spread, raw)
         return raw
 
     def stale(self, rows: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def _moments(data: TrainingData, pieces: Sequence[Piece], target: int, line: Ten
     width, horizon = data.width, data.targets.shape[2]
     gram, cross, total = torch.zeros(width, width).double(), torch.zeros(width, horizon).double(), 1e-9
     for piece in pieces:
-        windows, targets = _pair(data, piece, target)
+        windows, targets = pair(data, piece, target)
         forecast = torch.zeros_like(targets) if line is None else windows @ line
         error = targets - forecast
         known = ~torch.isnan(error)
@@ -85,11 +85,11 @@ def _solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
 
 
 def _error(data: TrainingData, piece: Piece, target: int, line: Tensor) -> float:
-    windows, targets = _pair(data, piece, target)
+    windows, targets = pair(data, piece, target)
     return float((targets - windows @ line).abs().nansum())
 
 
-def _pair(data: TrainingData, piece: Piece, target: int) -> tuple[Tensor, Tensor]:
-    """Windows (n, D) and targets (n, K) of a piece, float64."""
+def pair(data: TrainingData, piece: Piece, target: int) -> tuple[Tensor, Tensor]:
+    """Windows (n, D) and targets (n, K) of a piece and a target, float64."""
     windows = torch.from_numpy(data.windows(piece)[:, target]).double()
     return windows, torch.from_numpy(data.targets[piece.first : piece.last, target]).double()

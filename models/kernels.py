@@ -28,8 +28,9 @@ WINDOW_CLIP = 12.0
 SPREAD_PER_DEVIATION = 1.25
 #: The window's float32 differences are taken from a new anchor when a reading is this many spreads away from it.
 ANCHOR_REACH = 1024.0
-#: Weight of the newest error in the running errors of a rung.
+#: Weight of the newest error in the running errors of a rung; that of a short one remembers as many readings.
 ERROR_RATE = 1 / 16
+ERROR_READINGS = 256
 #: Step of the quantile tracker, in running errors of the rung (Gibbs and Candes 2021; the P part of conformal PID, 2023).
 CALIBRATION_RATE = 0.05
 #: Least weight of the newest season in the profile; the first ones weigh 1/n.
@@ -266,15 +267,16 @@ def _score_rung(shape: Constants, rows: Columns, i: int, t: int, r: int, value: 
     seen.naive_error[i, t, r] = naive_error
     inside = reading >= rows.pending[i, t, r, 0] and reading <= rows.pending[i, t, r, -1]
     seen.covered[i, t, r] = 1.0 if inside else 0.0
-    rows.model_error[i, t, r] = _running(rows.model_error[i, t, r], abs(reading - rows.pending_model[i, t, r]) / spread)
-    rows.naive_error[i, t, r] = _running(rows.naive_error[i, t, r], naive_error)
+    rate = max(min(ERROR_RATE, shape.rungs[r] / ERROR_READINGS), shape.rungs[r] / rows.count[i])
+    rows.model_error[i, t, r] = _running(rows.model_error[i, t, r], abs(reading - rows.pending_model[i, t, r]) / spread, rate)
+    rows.naive_error[i, t, r] = _running(rows.naive_error[i, t, r], naive_error, rate)
     return miss
 
 
 @part
-def _running(before: float, error: float) -> float:
+def _running(before: float, error: float, rate: float) -> float:
     """A running error, moved towards the newest one; the first one is taken as it is."""
-    return error if before == 0 else before + ERROR_RATE * (error - before)
+    return error if before == 0 else before + min(rate, 1.0) * (error - before)
 
 
 @part
@@ -708,7 +710,9 @@ def forecast(
                     calibration[r, q] = rows.calibration[i, t, r, q]
             for k in range(len(shape.below)):
                 below, above, weight = shape.below[k], shape.above[k], shape.weight[k]
-                own, less = raw[i, t, k, shape.median], _ONE - _between(trust[below], trust[above], weight)
+                # Between two rungs the more trusted one counts: the value of a season ago, at its rung as good as any forecast,
+                # says nothing of the leads around it.
+                own, less = raw[i, t, k, shape.median], _ONE - max(trust[below], trust[above])
                 for q in range(len(scaled)):
                     moved = raw[i, t, k, q] - less * own
                     _insert(scaled, q, moved + _between(calibration[below, q], calibration[above, q], weight))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from config.settings import EngineSettings
+from models.adaptation import DIRECTIONS, ORIGINS, RESPONSES
 from models.engine import HEADER
 
 #: Raised whenever forecasts or rows may change by a byte for equal input and weights.
@@ -45,6 +46,7 @@ def row_dtype(engine: EngineSettings) -> np.dtype[Any]:
         ("spread", "<f8", (channels,)),  # running mean absolute deviation
         ("season_start_ms", "<i8"),  # since when the profile learns
         ("period_ms", "<i8"),  # the season of the profile; 0 is none
+        ("basis", "<u8"),  # of the weights, in which the own map is; 0 is none
         ("due_ms", "<i8", (rungs,)),  # when the pending forecast of each rung is due; 0 is none
         ("hidden", "<f4", state),
         ("cell", "<f4", state),
@@ -57,6 +59,9 @@ def row_dtype(engine: EngineSettings) -> np.dtype[Any]:
         ("calibration", "<f4", (targets, rungs, levels)),  # added to the network's quantiles, in spreads
         ("profile", "<f4", (targets, PHASES)),  # usual difference to the level by phase of the season
         ("tails", "<f4", (targets, TAILS)),  # surprises that so few readings are beyond; 0 is not yet known
+        ("own_map", "<f4", (targets, DIRECTIONS + 1, RESPONSES)),  # from the window's places along the directions, and one
+        # what waits for its leads: places along the directions, the network's median as responses, spread; 0 is none
+        ("origins", "<f4", (targets, ORIGINS, DIRECTIONS + RESPONSES + 1)),
         ("gaps_ms", "<u4", (RECENT_GAPS,)),  # newest last; 0 is none
         ("gap_units", "<u2", (model.context,)),  # gap before each reading of the window, in 1/64 intervals
         ("surprise", "<u2", (targets, rungs)),  # newest of each rung, in 1/4096 from 1; 0 is none

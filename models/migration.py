@@ -14,8 +14,8 @@ import numpy as np
 from config.settings import EngineSettings
 from models.layout import padded, row_dtype
 
-#: Fields that rows did not have before engine version 5: how surprising a stream's readings are.
-_SINCE_5 = ("tails", "surprise")
+#: Fields that rows did not have before engine version 5: how surprising a stream's readings are, and the adaptation.
+_SINCE_5 = ("tails", "surprise", "basis", "own_map", "origins")
 #: Fields that rows did not have before engine version 2: the season, and the network's own median beside the guarded one.
 _SINCE_2 = ("season_start_ms", "period_ms", "pending_model", "profile")
 

@@ -7,13 +7,16 @@ sorted them. B rows, T targets, W window, K leads, Q levels, F features, H hidde
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
 from config.settings import EngineSettings, NetworkSettings
+from models.adaptation import DIRECTIONS, RESPONSES
 from models.cells import lstm_cell
 from models.features import feature_count, window_width
 
@@ -24,12 +27,20 @@ NAIVE_STEP = 0.25
 NAIVE_REACH = 1.5
 
 
+def untrained(levels: Sequence[float]) -> list[float]:
+    """The quantiles of a network that has learned nothing, in spreads from the last value: -0.5, 0, 0.5 at the default levels."""
+    return [(level - 0.5) * 1.25 for level in levels]
+
+
 class Network(nn.Module):
     """Stacked LSTM layers with a direct head for K leads x Q levels, and a linear highway from the window to the leads.
 
     As constructed, the weights are those of the last value with a fixed interval: recurrent weights and highway are zero.
     `models.training` draws first weights, `models.artifacts` loads them.
     """
+
+    #: Weights that older artifacts do not have: zero there, and no row adapts.
+    later = ("directions", "responses")
 
     def __init__(self, shape: NetworkSettings, channels: int, targets: tuple[int, ...], features: int) -> None:
         super().__init__()
@@ -41,9 +52,11 @@ class Network(nn.Module):
         self.head_weight = nn.Parameter(torch.zeros(hidden, _padded(self._outputs)))  # columns target, lead, level
         self.head_bias = nn.Parameter(torch.zeros(_padded(self._outputs)))
         self.highway = nn.Parameter(torch.zeros(len(targets), window_width(shape), _padded(shape.horizon)))
-        start = [(level - 0.5) * 1.25 for level in shape.levels]  # -0.5, 0, 0.5 at the default levels
+        # What rows' own maps are in (`models.basis`): found, not trained. Where it is zero rows do not adapt.
+        self.directions = nn.Parameter(torch.zeros(len(targets), window_width(shape), _padded(DIRECTIONS)))
+        self.responses = nn.Parameter(torch.zeros(len(targets), RESPONSES, shape.horizon))
         with torch.no_grad():
-            self.head_bias[: self._outputs] = torch.tensor(start).repeat(len(targets) * shape.horizon)
+            self.head_bias[: self._outputs] = torch.tensor(untrained(shape.levels)).repeat(len(targets) * shape.horizon)
 
     @classmethod
     def of(cls, engine: EngineSettings) -> Network:
@@ -51,7 +64,7 @@ class Network(nn.Module):
         targets = tuple(engine.channels.index(name) for name in engine.targets)
         return cls(engine.model, len(engine.channels), targets, feature_count(engine))
 
-    def step(self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Advance each row by one reading and forecast from its new state.
 
         Args:
@@ -61,10 +74,11 @@ class Network(nn.Module):
             cell: float32 (B, L, H).
 
         Returns:
-            Raw quantiles as offsets from the newest reading in spreads, (B, T, K, Q); hidden and cell (B, L, H). New tensors.
+            Raw quantiles as offsets from the newest reading in spreads, (B, T, K, Q); the windows' places along the directions
+            (B, T, DIRECTIONS); hidden and cell (B, L, H). New tensors.
         """
         hidden, cell = self._advance(features, hidden, cell)
-        return self._quantiles(hidden[:, -1], windows), hidden, cell
+        return self._quantiles(hidden[:, -1], windows), self._along(windows), hidden, cell
 
     def warm(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Hidden and cell after S readings from zero.
@@ -131,6 +145,19 @@ class Network(nn.Module):
         lines = [windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)]
         return _stacked(lines)[..., : self.shape.horizon]
 
+    def _along(self, windows: Tensor) -> Tensor:
+        """Where windows (N, T, D) lie along the directions (N, T, DIRECTIONS)."""
+        places = [windows[:, t].contiguous() @ directions for t, directions in enumerate(self.directions)]
+        return torch.stack(places, 1)[..., :DIRECTIONS]
+
+    @property
+    def basis(self) -> int:
+        """Number of directions and responses, by their bytes; 0 where there are none."""
+        if not self.directions.any():
+            return 0
+        digest = hashlib.sha256(self.directions.detach().numpy().tobytes() + self.responses.detach().numpy().tobytes()).digest()
+        return int.from_bytes(digest[:8], "little") or 1
+
     def _quantiles(self, top: Tensor, windows: Tensor) -> Tensor:
         """Head plus highway: (N, H) and (N, T, D) to (N, T, K, Q). The highway moves all levels of a lead alike."""
         return self._around(top) + self.ahead(windows)[..., None]
@@ -161,18 +188,22 @@ class _Layer(nn.Module):
 class NaiveNetwork(nn.Module):
     """The last value, with a symmetrical interval that grows with the root of the lead. No weights; state stays zero."""
 
+    basis = 0
+
     def __init__(self, engine: EngineSettings) -> None:
         super().__init__()
         self.period_ms = 0
         shape = engine.model
+        self.responses = torch.zeros(len(engine.targets), RESPONSES, shape.horizon)
         growth = [min(NAIVE_STEP * math.sqrt(lead), NAIVE_REACH) for lead in range(1, shape.horizon + 1)]
         normal = [NormalDist().inv_cdf(level) if level != 0.5 else 0.0 for level in shape.levels]
         self._state = (shape.layers, shape.hidden)
         self._offsets = torch.tensor([[z * reach for z in normal] for reach in growth])  # (K, Q)
 
-    def step(self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, features: Tensor, windows: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `Network.step`; nothing is read of the inputs but their sizes."""
-        return self._offsets.expand(*windows.shape[:2], -1, -1).clone(), torch.zeros_like(hidden), torch.zeros_like(cell)
+        offsets = self._offsets.expand(*windows.shape[:2], -1, -1).clone()
+        return offsets, windows.new_zeros(*windows.shape[:2], DIRECTIONS), torch.zeros_like(hidden), torch.zeros_like(cell)
 
     def warm(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """As `Network.warm`."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from config.settings import EngineSettings
-from models import highway
+from models import basis, highway
+from models.adaptation import DIRECTIONS
 from models.descent import Descent, NotEnoughReadings, Recipe, Weights, one_thread, pinball
 from models.networks import Network
 from models.training_data import Piece, Series, TrainingData, cut, prepare, tail_ms
@@ -83,12 +84,25 @@ def fit(
         network, report = _Fit(network, data, train, held_out, recipe, seed, start).run(progress)
         # Costs a second and is worth up to .0015 of MAE on ETT: what is linear is learned from the newest readings too.
         _set_highway(network, highway.refit(data, list(cut(data.pieces())), found.penalties))
+        _set_basis(network, data, start)
         return network, report
 
 
 @torch.no_grad()
 def _set_highway(network: Network, found: highway.Highway) -> None:
     network.highway[..., : network.shape.horizon] = found.lines
+
+
+@torch.no_grad()
+def _set_basis(network: Network, data: TrainingData, start: Network | None) -> None:
+    """That of the weights begun with, so that what rows have learned holds on; a new one where there is none."""
+    if start is not None and start.basis:
+        network.directions.copy_(start.directions)
+        network.responses.copy_(start.responses)
+        return
+    found = basis.find(data, list(data.pieces()), network.highway[..., : network.shape.horizon])
+    network.directions[..., :DIRECTIONS] = found.directions
+    network.responses.copy_(found.responses)
 
 
 class _HeldOut(NamedTuple):
@@ -191,7 +205,9 @@ class _Fit:
         return pinball(residuals[recipe.burn_in :], quantiles, self._levels)
 
     def _minibatch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sequences with a burn-in before each, drawn evenly over the training readings, half of them with the sign turned.
+        """Sequences with a burn-in before each, drawn evenly over the training readings.
+
+        Half of them have their sign turned, some have no dates.
 
         Returns:
             features (S, B, F); residuals (S, B, T, K), NaN after a sequence's last reading; and (B, 1, 1), 0 where a segment has
@@ -211,6 +227,8 @@ class _Fit:
         turned = torch.rand(recipe.rows, generator=self._generator) < 0.5
         sign = torch.where(turned, -1.0, 1.0)[None, :, None]
         features[..., : self._data.signed] *= sign
+        dated = torch.rand(recipe.rows, generator=self._generator) >= recipe.undated
+        features[..., self._data.calendar] *= dated[None, :, None]
         return features, residuals * sign[..., None], begun
 
     def _batch_of(self, held_out: _HeldOut) -> tuple[Tensor, Tensor, Tensor]:

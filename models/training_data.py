@@ -18,6 +18,7 @@ from config.settings import EngineSettings
 from models import features, kernels, seasons
 from models.engine import Readings
 from models.layout import row_dtype
+from models.networks import untrained
 
 #: Targets are clipped to this many spreads: one freak must not outweigh a season.
 TARGET_CLIP = 8.0
@@ -66,6 +67,7 @@ class TrainingData:
     spread: np.ndarray  # float64 (N, T)
     targets: np.ndarray  # float32 (N, T, K), offsets from the newest reading in spreads, clipped; NaN where unknown
     signed: int  # so many features change sign with the stream's; the others do not
+    calendar: slice  # which features are the time of day and of week
     period_ms: int  # the season found, 0 is none
     _season: np.ndarray  # float32 (N, T, D - W), the season ahead and the place
     _history: np.ndarray  # float64 (N + G (W - 1), T), each segment behind W - 1 copies of its first reading
@@ -135,6 +137,7 @@ def prepare(
         seen.spread,
         np.concatenate([np.zeros((0, len(shape.targets), engine.model.horizon), np.float32), *targets]),
         features.signed_features(engine),
+        features.calendar_features(engine),
         period_ms,
         seen.season,
         np.concatenate([np.zeros((0, len(shape.targets))), *history]),
@@ -200,13 +203,13 @@ def _observe(
     model = shape.engine.model
     season = np.zeros((n, t, features.window_width(model) - model.context), np.float32)
     into = _Observed(np.zeros((n, shape.features), np.float32), np.zeros((n, t)), np.ones((n, t)), np.zeros(n, np.int64), season)
-    table = np.zeros(len(starts) - 1, row_dtype(shape.engine))
+    table, last_value = np.zeros(len(starts) - 1, row_dtype(shape.engine)), np.array(untrained(model.levels), np.float32)
     done = 0
     for wave, (at, readings) in enumerate(waves(starts, time_ms, values)):
         rows = table[: len(at)]
         seen = features.observe(shape, rows, readings)
-        # The last value as forecast: what stands in for a missing value comes from here.
-        features.forecast(shape, rows, np.zeros((len(at), t, model.horizon, len(model.levels)), np.float32), seen)
+        # The last value as forecast, between quantiles: what stands in for a missing value comes from here.
+        features.forecast(shape, rows, np.tile(last_value, (len(at), t, model.horizon, 1)), seen)
         ahead = seen.windows[:, :, model.context :]
         for column, now in zip(into, (seen.features, seen.newest, seen.spread, rows["interval_ms"], ahead), strict=True):
             column[at] = now

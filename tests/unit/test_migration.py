@@ -74,6 +74,8 @@ def test_a_changelog_of_an_earlier_version_is_read(version: int, engine: EngineS
             assert np.array_equal(bits, rows["missing"][..., -1 - age])
     assert not read["tails"].any()
     assert not read["surprise"].any()
+    assert not read["basis"].any()
+    assert not read["own_map"].any()
     if version == 1:
         assert np.array_equal(read["pending_model"], rows["pending"][..., 1])
         assert not read["profile"].any()

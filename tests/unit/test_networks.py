@@ -46,7 +46,7 @@ class Inputs:
 def stepped(network: Network, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     hidden, cell, quantiles = inputs.hidden, inputs.cell, []
     for features, windows in zip(inputs.features, inputs.windows, strict=True):
-        now, hidden, cell = network.step(features, windows, hidden, cell)
+        now, _, hidden, cell = network.step(features, windows, hidden, cell)
         quantiles.append(now)
     return torch.stack(quantiles), hidden, cell
 
@@ -113,7 +113,7 @@ def test_a_new_network_says_last_value_with_an_interval(engine: EngineSettings) 
     """Before training the median is the newest reading and quantiles rise with their level."""
     network = Network.of(engine)
     inputs = Inputs(network, steps=1, rows=2)
-    quantiles, _, _ = network.step(inputs.features[0], inputs.windows[0], inputs.hidden, inputs.cell)
+    quantiles, *_ = network.step(inputs.features[0], inputs.windows[0], inputs.hidden, inputs.cell)
     shape = engine.model
     assert quantiles.shape == (2, len(engine.targets), shape.horizon, len(shape.levels))
     assert torch.equal(quantiles[..., shape.levels.index(0.5)], torch.zeros(quantiles.shape[:-1]))
@@ -125,7 +125,7 @@ def test_the_highway_moves_all_levels_of_its_target_and_lead_alike() -> None:
     network = Network.of(SHAPES["deep, two of three channels, odd widths"])
     inputs = Inputs(network, steps=1, rows=3)
     columns = inputs.features[0], inputs.windows[0], inputs.hidden, inputs.cell
-    before, _, _ = network.step(*columns)
+    before, *_ = network.step(*columns)
     with torch.no_grad():
         network.highway[1, 39, 4] = 2.0  # second target, newest reading, lead 5
     moved = network.step(*columns)[0] - before
@@ -157,7 +157,7 @@ def test_naive_network_is_the_last_value_with_a_growing_symmetrical_interval(eng
     """Same interface, no recurrent work: the state stays zero whatever comes in."""
     naive, shapes = NaiveNetwork(engine), Network.of(engine)
     inputs = Inputs(shapes, steps=2, rows=5)
-    quantiles, hidden, cell = naive.step(inputs.features[0], inputs.windows[0], inputs.hidden, inputs.cell)
+    quantiles, _, hidden, cell = naive.step(inputs.features[0], inputs.windows[0], inputs.hidden, inputs.cell)
     levels = engine.model.levels
     assert quantiles.shape == (5, len(engine.targets), engine.model.horizon, len(levels))
     assert not quantiles[..., levels.index(0.5)].any()
