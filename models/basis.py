@@ -21,7 +21,7 @@ from models.highway import LEAST_ERROR, pair
 from models.training_data import Piece, TrainingData, cut
 
 #: A stream's own map is drawn to the shared one as if by this share of the mean moments of all.
-SHRINK = 0.1
+SHRINK = 0.5
 #: Added to the mean moments in every direction.
 RIDGE = 0.01
 #: The most streams that are looked at, the longest first; where there are fewer than `LEAST_PARTS`, their readings are cut.

@@ -32,7 +32,8 @@ ANCHOR_REACH = 1024.0
 ERROR_RATE = 1 / 16
 ERROR_READINGS = 256
 #: Step of the quantile tracker, in running errors of the rung (Gibbs and Candes 2021; the P part of conformal PID, 2023).
-CALIBRATION_RATE = 0.05
+#: A rung's first steps are wider, one over how many forecasts of it were scored, up to the second number.
+CALIBRATION_RATE, FIRST_CALIBRATION_RATE = 0.02, 0.05
 #: Least weight of the newest season in the profile; the first ones weigh 1/n.
 SEASON_RATE = 1 / 14
 #: A phase of the season is as wide as a reading: the widest of 1, 2, 4, 8 that a quarter more than the season's readings fill.
@@ -345,7 +346,8 @@ def _calibrate(shape: Constants, rows: Columns, i: int, t: int, r: int, value: f
     """Move the quantile tracker of a rung that was scored; the median is left to the network."""
     reading = value - rows.anchor[i, shape.targets[t]]
     usual = np.float64(min(rows.model_error[i, t, r], rows.naive_error[i, t, r]))  # what the guard serves
-    step = CALIBRATION_RATE * min(usual, FEATURE_CLIP)
+    rate = min(max(CALIBRATION_RATE, shape.rungs[r] / rows.count[i]), FIRST_CALIBRATION_RATE)
+    step = rate * min(usual, FEATURE_CLIP)
     for q in range(len(shape.levels)):
         if q == shape.median:
             continue
