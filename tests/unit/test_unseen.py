@@ -75,7 +75,7 @@ def served(forecaster: Forecaster, season: float, noise: float) -> Served:
 def test_better_than_the_last_value_after_two_seasons(
     forecaster: Forecaster, season: float, noise: float, at_first: float, after_two: float
 ) -> None:
-    """Far better where the season is that of the weights, better where it is another one, and before that no more than a tenth worse."""
+    """Far better where the season is that of the weights, better where it is another one; before, no more than a tenth worse."""
     made = served(forecaster, season, noise)
     first, later = slice(1, 2 * SEASON), slice(2 * SEASON, None)
     assert made.model[first].mean() < at_first * made.naive[first].mean()
