@@ -84,7 +84,7 @@ def adapt(
     horizon = raw.shape[2]
     between = -(-horizon // ORIGINS)
     network, known, move = np.empty(RESPONSES), np.empty(RESPONSES), np.empty(RESPONSES)
-    away = np.empty(horizon)
+    away, offsets = np.empty(horizon), np.empty(horizon)
     for i in range(len(raw)):  # there may be one more row, lent
         if rows.basis[i] != basis:
             rows.basis[i] = basis
@@ -111,12 +111,13 @@ def adapt(
                     origin[DIRECTIONS + j] = network[j]
                 origin[-1] = spread[i, t]
             _place(rows.own_map[i, t], seen[i, t], move)
+            offsets[:] = 0.0
+            for j in range(RESPONSES):
+                for k in range(horizon):
+                    offsets[k] += responses[t, j, k] * move[j]
             for k in range(horizon):
-                offset = 0.0
-                for j in range(RESPONSES):
-                    offset += responses[t, j, k] * move[j]
                 for q in range(raw.shape[3]):
-                    raw[i, t, k, q] += np.float32(offset)
+                    raw[i, t, k, q] += np.float32(offsets[k])
 
 
 @part

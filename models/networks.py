@@ -148,7 +148,7 @@ class Network(nn.Module):
     def _along(self, windows: Tensor) -> Tensor:
         """Where windows (N, T, D) lie along the directions (N, T, DIRECTIONS)."""
         places = [windows[:, t].contiguous() @ directions for t, directions in enumerate(self.directions)]
-        return torch.stack(places, 1)[..., :DIRECTIONS]
+        return _stacked(places)[..., :DIRECTIONS]
 
     @property
     def basis(self) -> int:

@@ -45,7 +45,8 @@ class StateTable:
 
     def scatter(self, slots: np.ndarray, rows: np.ndarray) -> None:
         """Put rows (B,) back into B different slots and mark their blocks dirty."""
-        self._bytes[slots] = rows.view(np.uint8).reshape(len(rows), self.dtype.itemsize)
+        whole = np.dtype((np.void, self.dtype.itemsize))  # a row is one copy
+        self._bytes.view(whole)[:, 0][slots] = rows.view(whole)
         self._dirty[slots // BLOCK_ROWS] = True
 
     def forget(self, stream: str) -> None:
