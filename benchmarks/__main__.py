@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks import (
+    accuracy,
     anomalies,
     latency,
     linear,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "linear": Benchmark(linear.run, 3),
     "stages": Benchmark(stages.run, 3),
     "replay": Benchmark(replay.run, 3),
+    "accuracy": Benchmark(accuracy.run, 1),
     "anomalies": Benchmark(anomalies.run, 1),
     "unseen": Benchmark(unseen.run, 1),
 }

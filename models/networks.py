@@ -47,16 +47,16 @@ class Network(nn.Module):
         self.shape, self.channels, self.targets, self.features = shape, channels, targets, features
         self.period_ms = 0  # the season that rows keep a profile of
         hidden = shape.hidden
-        self._outputs = len(targets) * shape.horizon * len(shape.levels)
+        self.outputs = len(targets) * shape.horizon * len(shape.levels)
         self.layers = nn.ModuleList(_Layer(features if i == 0 else hidden, hidden) for i in range(shape.layers))
-        self.head_weight = nn.Parameter(torch.zeros(hidden, _padded(self._outputs)))  # columns target, lead, level
-        self.head_bias = nn.Parameter(torch.zeros(_padded(self._outputs)))
+        self.head_weight = nn.Parameter(torch.zeros(hidden, _padded(self.outputs)))  # columns target, lead, level
+        self.head_bias = nn.Parameter(torch.zeros(_padded(self.outputs)))
         self.highway = nn.Parameter(torch.zeros(len(targets), window_width(shape), _padded(shape.horizon)))
         # What rows' own maps are in (`models.basis`): found, not trained. Where it is zero rows do not adapt.
         self.directions = nn.Parameter(torch.zeros(len(targets), window_width(shape), _padded(DIRECTIONS)))
         self.responses = nn.Parameter(torch.zeros(len(targets), RESPONSES, shape.horizon))
         with torch.no_grad():
-            self.head_bias[: self._outputs] = torch.tensor(untrained(shape.levels)).repeat(len(targets) * shape.horizon)
+            self.head_bias[: self.outputs] = torch.tensor(untrained(shape.levels)).repeat(len(targets) * shape.horizon)
 
     @classmethod
     def of(cls, engine: EngineSettings) -> Network:
@@ -164,7 +164,7 @@ class Network(nn.Module):
 
     def _around(self, top: Tensor) -> Tensor:
         """The head alone: (N, H) to (N, T, K, Q)."""
-        around = torch.addmm(self.head_bias, top, self.head_weight)[:, : self._outputs]  # (N, T K Q)
+        around = torch.addmm(self.head_bias, top, self.head_weight)[:, : self.outputs]  # (N, T K Q)
         return around.reshape(-1, len(self.targets), self.shape.horizon, len(self.shape.levels))
 
 
