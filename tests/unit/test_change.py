@@ -26,7 +26,8 @@ def test_level_season_and_noise_change_half_way() -> None:
 
 @pytest.mark.slow
 def test_retraining_comes_back_and_frozen_weights_do_not(tmp_path: Path) -> None:
-    """The error of the last week is within a tenth of that before the change; with frozen weights, to which rows adapt, half as large again."""
+    """The error of the last week is within a tenth of that before the change; frozen weights, to which rows adapt: half as large
+    again."""
     days = 112
     errors = run(tmp_path, days, streams=2, given=SMALL)
     before = errors.retrained[days // 2 - 14 : days // 2].mean()
