@@ -84,7 +84,7 @@ def adapt(
     horizon = raw.shape[2]
     between = -(-horizon // ORIGINS)
     network, known, move = np.empty(RESPONSES), np.empty(RESPONSES), np.empty(RESPONSES)
-    away, offsets = np.empty(horizon), np.empty(horizon)
+    away, offsets = np.empty(horizon), np.empty(horizon, np.float32)
     for i in range(len(raw)):  # there may be one more row, lent
         if rows.basis[i] != basis:
             rows.basis[i] = basis
@@ -98,10 +98,10 @@ def adapt(
             if place % between == 0:
                 origin = rows.origins[i, t, slot]
                 if place >= between * ORIGINS and origin[-1] > 0:
-                    share = _known_leads(rows, i, targets[t], between * ORIGINS, np.float64(origin[-1]), away)
-                    if share >= LEAST_KNOWN:
+                    answered_share = _known_leads(rows, i, targets[t], between * ORIGINS, np.float64(origin[-1]), away)
+                    if answered_share >= LEAST_KNOWN:
                         _project(responses[t], away, known)
-                        _learn(rows.own_map[i, t], origin, known, share, between, horizon)
+                        _learn(rows.own_map[i, t], origin, known, answered_share, between, horizon)
                 for k in range(horizon):
                     away[k] = raw[i, t, k, median]
                 _project(responses[t], away, network)
@@ -110,14 +110,17 @@ def adapt(
                 for j in range(RESPONSES):
                     origin[DIRECTIONS + j] = network[j]
                 origin[-1] = spread[i, t]
+            if place < between * ORIGINS:
+                continue  # no origin was due yet: the map is zero
             _place(rows.own_map[i, t], seen[i, t], move)
-            offsets[:] = 0.0
+            offsets[:] = 0
             for j in range(RESPONSES):
+                now = np.float32(move[j])
                 for k in range(horizon):
-                    offsets[k] += responses[t, j, k] * move[j]
+                    offsets[k] += responses[t, j, k] * now
             for k in range(horizon):
                 for q in range(raw.shape[3]):
-                    raw[i, t, k, q] += np.float32(offsets[k])
+                    raw[i, t, k, q] += offsets[k]
 
 
 @part
