@@ -41,7 +41,7 @@ from daemon import influx, senml
 from daemon.chunks import Chunk
 from daemon.digits import NUMBER_BYTES, ROW_BYTES, six_digits_or_unsure, write_forecasts
 from daemon.errors import BadRecord
-from daemon.ordinary import LEAST_READING_BYTES, OFFSET, TIMESTAMP, VALUE, VALUE_END, read_readings
+from daemon.ordinary import LEAST_READING_BYTES, MOST_FIELDS, OFFSET, TIMESTAMP, VALUE, VALUE_END, read_readings
 from daemon.records import DeadLetter, Headers, Message, Reading, Record
 from daemon.senml import Element
 from models.engine import ChainDigests, QuantileForecasts
@@ -154,7 +154,7 @@ class Decoder:
         paths = [settings.stream, settings.time, *(settings.values.values() or [settings.value])]
         names = [path.encode() for path in paths]
         self._names = np.frombuffer(b"".join(names), np.uint8), np.cumsum(list(map(len, names)))
-        self._is_flat = self._elements is None and not any("." in path for path in paths)
+        self._is_flat = self._elements is None and len(paths) <= MOST_FIELDS and not any("." in path for path in paths)
 
     def decode_all(self, records: Sequence[Record]) -> tuple[Decoded, list[DeadLetter]]:
         """The readings of many records, which `decode` gives of each, in their order; and the records that it refuses."""

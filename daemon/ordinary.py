@@ -151,6 +151,8 @@ def _unescape(text: np.ndarray, at: int, data: np.ndarray, used: int) -> tuple[i
 
 #: No reading in JSON is shorter: {"a":"b","c":0}.
 LEAST_READING_BYTES = 15
+#: Most fields that can be told apart: a bit of an int64 each.
+MOST_FIELDS = 62
 
 # Rules of `daemon.codec`, as far as ordinary readings need them.
 _MAX_ID_BYTES = 256  # which are at most as many characters
@@ -158,7 +160,7 @@ _MAX_DIGITS_BEFORE = 15
 _FIRST_MS = 1e11
 _FIRST_TIME_MS, _LAST_TIME_MS = -62_135_596_800_000, 253_402_300_799_999
 _RESERVED = _bytes("__recurd")
-_EXACT = float(2**53)
+_EXACT = 2**53
 _TENS = np.array([float(f"1e{power}") for power in range(23)])
 _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _NULL, _TRUE, _FALSE = _bytes("null"), _bytes("true"), _bytes("false")
@@ -188,7 +190,7 @@ def read_readings(
         ends: int64 (N,), and ends.
         timestamp_ms: int64 (N,), the time of a reading that has none; -1: it must have one.
         names: uint8, the fields of stream, time and C channels, one after the other.
-        name_ends: int64 (2 + C,).
+        name_ends: int64 (2 + C,), at most `MOST_FIELDS`.
         max_bytes: Of a value.
         max_elements: Of a list.
         counts: int64 (N,), filled: the readings of each record, 0 where it is not ordinary.
@@ -411,7 +413,7 @@ def _number(data: np.ndarray, at: int, end: int) -> tuple[int, float, bool, int]
     if mantissa == 0 and negative:
         return -1, 0.0, False, 0  # -0: whether it has a sign is the parser's affair
     number = float(mantissa)
-    sure = digits < 18 and number <= _EXACT and -22 <= power <= 22
+    sure = digits < 18 and mantissa <= _EXACT and -22 <= power <= 22
     if sure:
         number = number * _TENS[power] if power >= 0 else number / _TENS[-power]
     return at, -number if negative else number, sure, before

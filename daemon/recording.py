@@ -242,7 +242,7 @@ class _Reader:
         self.failure: RecordingError | None = None  # of the line behind the last chunk
         self._path = path
         self._topic = ""
-        self._ordinary: np.ndarray | None = None  # the topic as the first record's line has it
+        self._ordinary: np.ndarray | None = None  # the first record's topic as JSON, without its quotes
         self._newest = np.full(_PARTITIONS, -1, np.int64)  # offset, by partition
         self._newest_beyond: dict[int, int] = {}
 
@@ -311,7 +311,7 @@ class _Reader:
         self._rise(read.partition, read.offset)
         topic = read.topic or self._path.name
         if self._ordinary is None:
-            self._topic, self._ordinary = topic, np.array(list(read.topic.encode()), np.uint8)
+            self._topic, self._ordinary = topic, np.array(list(_encode(read.topic)[1:-1]), np.uint8)
         return Record(topic, read.partition, read.offset, read.timestamp, key, value, headers)
 
     def _rise(self, partition: int, offset: int) -> None:

@@ -522,6 +522,28 @@ def test_many_records_at_once_are_each_decoded_as_alone(log: list[tuple[bytes | 
     assert decoded.timestamp_ms.tolist() == [records[place].timestamp_ms for place in decoded.record]
 
 
+@pytest.mark.parametrize("channels", [60, 61, 62, 64, 66, 128])
+def test_channels_beyond_the_bits_of_a_number_are_each_required(channels: int) -> None:
+    """However many channels there are, a reading that lacks some is refused."""
+    names = [f"c{channel}" for channel in range(channels)]
+    decoder = Decoder(InputSettings(values={name: name for name in names}))
+    whole, first, last = (
+        json.dumps({"stream": "a", **dict.fromkeys(some, 1.5)}).encode() for some in (names, names[:2], names[-2:])
+    )
+    decoded, dead = decoder.decode_all(
+        [Record("r", 0, at, TIMESTAMP_MS, None, value) for at, value in enumerate((whole, first, last))]
+    )
+    assert decoded.values.tolist() == [[1.5] * channels]
+    assert [(letter.record.offset, letter.reason) for letter in dead] == [(1, "type"), (2, "type")]
+
+
+def test_integers_beside_the_largest_exact_one_are_rounded_as_by_the_parser() -> None:
+    """From 2^53 on a float64 holds no more every integer, and a power of ten would round a second time."""
+    literals = [f"{2**53 + beside}e-{power}" for beside in range(-3, 4) for power in range(1, 23)]
+    records = [Record("r", 0, at, 0, None, f'{{"stream":"a","value":{text}}}'.encode()) for at, text in enumerate(literals)]
+    assert DECODER.decode_all(records)[0].values[:, 0].tolist() == list(map(float, literals))
+
+
 def test_ordinary_readings_take_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readings as sensors write them are read by the compiled loop alone."""
     values = [

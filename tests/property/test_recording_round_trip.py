@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daemon import recording
@@ -112,6 +112,9 @@ def read(records: Iterator[Record]) -> tuple[list[Record], str]:
 
 @settings(deadline=None, max_examples=400)
 @given(strange_lines())
+@example(b'{"partition":0,"offset":0,"topic":"a\\"b"}\n{"partition":0,"offset":1,"topic":"a"b"}\n')
+@example(b'{"partition":0,"offset":0,"topic":"a\\\\b"}\n{"partition":0,"offset":1,"topic":"a\\b"}\n')
+@example(b'{"partition":0,"offset":0,"topic":"a\\nb"}\n{"partition":0,"offset":1,"topic":"a\nb"}\n')
 def test_many_lines_at_once_are_each_read_as_alone(text: bytes) -> None:
     """What compiled loops read of a recording is what the parser reads line by line, and the same line cannot be read."""
     with tempfile.TemporaryDirectory() as directory:
