@@ -35,11 +35,13 @@ def epoch(
 
 
 def seeded_weights(engine: EngineSettings, scale: float = 1.0) -> tuple[str, bytes]:
-    """Fixed weights whose head is scaled: version and artifact."""
+    """Fixed weights whose head is scaled, and below a half the basis of rows' own maps, too: version and artifact."""
     network = seeded_network(engine)
     if scale != 1.0:
         with torch.no_grad():
             network.head_weight *= scale
+            if scale < 0.5 and hasattr(network, "directions"):
+                network.directions *= scale
     data = artifacts.dump(network, artifacts.Manifest.of(engine))
     return artifacts.version_of(data), data
 

@@ -25,7 +25,7 @@ from tests.harness import wait_until
 from tests.property.test_batching_is_invisible import log
 
 SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-ENGINE = examples.settings(hidden=64, context=16, max_streams_per_partition=25)
+ENGINE = examples.settings(hidden=64, context=16, horizon=4, max_streams_per_partition=25)  # rows learn their maps in it
 
 
 def swapping(engine: EngineSettings, offsets: list[int], handovers: Sequence[int] = ()) -> Pipeline:

@@ -19,7 +19,7 @@ from config.settings import EngineSettings, InputSettings, NetworkSettings
 from pathlib import Path
 from daemon import batch, codec, digits, ordinary, pipeline, recording
 from daemon.brokers import record_format
-from models import features, kernels
+from models import adaptation, features, kernels
 from models.arithmetic import _readings, seeded_network
 from models.engine import Readings
 from models.forecaster import Forecaster
@@ -42,8 +42,8 @@ for count in (1, 1000):
     digits.six_digits_or_unsure(*map(numpy.zeros, (count, count), (float, float)), numpy.zeros(count, bool))
     list(record_format.decode_records(b"\\x0c\\0\\0\\0\\1\\1\\0" * count, count, record_format.Batch("t", 0, 0, 0)))
 ALL = (
-    kernels.observe, kernels.forecast, kernels.window_features, digits.six_digits_or_unsure, digits.write_forecasts,
-    ordinary.read_lines, ordinary.read_readings, batch.judge, record_format.index_records
+    adaptation.adapt, kernels.observe, kernels.forecast, kernels.window_features, digits.six_digits_or_unsure,
+    digits.write_forecasts, ordinary.read_lines, ordinary.read_readings, batch.judge, record_format.index_records
 )
 """
 CODE = "for entry in ALL:\n    assert len(entry.machine.signatures) == 1, entry\n    print(*entry.machine.inspect_asm().values())"
@@ -80,7 +80,7 @@ def test_fused_operations_are_found(line: str) -> None:
 
 def test_a_second_start_compiles_nothing(cache: Path) -> None:
     """One row or many, one channel or two: it is all the same machine code, and it is there."""
-    assert run(cache, ENTRIES + HITS).split() == ["1"] * 9
+    assert run(cache, ENTRIES + HITS).split() == ["1"] * 10
 
 
 def test_damaged_machine_code_is_made_anew(cache: Path) -> None:
