@@ -41,7 +41,16 @@ from daemon import influx, senml
 from daemon.chunks import Chunk
 from daemon.digits import NUMBER_BYTES, ROW_BYTES, six_digits_or_unsure, write_forecasts
 from daemon.errors import BadRecord
-from daemon.ordinary import LEAST_READING_BYTES, MOST_FIELDS, OFFSET, TIMESTAMP, VALUE, VALUE_END, read_readings
+from daemon.ordinary import (
+    LEAST_CHANNEL_BYTES,
+    LEAST_READING_BYTES,
+    MOST_FIELDS,
+    OFFSET,
+    TIMESTAMP,
+    VALUE,
+    VALUE_END,
+    read_readings,
+)
 from daemon.records import DeadLetter, Headers, Message, Reading, Record
 from daemon.senml import Element
 from models.engine import ChainDigests, QuantileForecasts
@@ -184,7 +193,7 @@ class Decoder:
             return _Read.of([], self._channels), counts
         starts, ends, timestamp_ms = np.ascontiguousarray(chunk.columns.T[[VALUE, VALUE_END, TIMESTAMP]])
         size = int((ends - starts).sum())
-        rows = size // LEAST_READING_BYTES + len(chunk) + 1
+        rows = size // (LEAST_READING_BYTES + (self._channels - 1) * LEAST_CHANNEL_BYTES) + len(chunk) + 1
         time_ms, values = np.empty(rows, np.int64), np.empty((rows, self._channels))
         unsure, ids = np.empty((rows * self._channels, 3), np.int64), np.empty(size + 1, np.uint8)
         limits = (self._max_bytes, self._max_elements)

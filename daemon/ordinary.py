@@ -149,8 +149,8 @@ def _unescape(text: np.ndarray, at: int, data: np.ndarray, used: int) -> tuple[i
 
 # -- readings ---------------------------------------------------------------------------------------------------------------
 
-#: No reading in JSON is shorter: {"a":"b","c":0}.
-LEAST_READING_BYTES = 15
+#: No reading in JSON is shorter: {"a":"b","c":0}; and a further channel takes no less than ,"d":0
+LEAST_READING_BYTES, LEAST_CHANNEL_BYTES = 15, 6
 #: Most fields that can be told apart: a bit of an int64 each.
 MOST_FIELDS = 62
 
@@ -194,7 +194,7 @@ def read_readings(
         max_bytes: Of a value.
         max_elements: Of a list.
         counts: int64 (N,), filled: the readings of each record, 0 where it is not ordinary.
-        time_ms: int64 (R,), filled. R is at least N + 1 and a reading for each `LEAST_READING_BYTES`.
+        time_ms: int64 (R,), filled. R is at least N + 1 and a reading for each of the bytes that it takes at least.
         values: float64 (R, C), filled; NaN is missing.
         unsure: int64 (R C, 3), filled: numbers with more digits than this can round: their place in the values, counted through,
             and where they begin and end.

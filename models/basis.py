@@ -27,6 +27,8 @@ RIDGE = 0.01
 #: The most streams that are looked at, the longest first; where there are fewer than `LEAST_PARTS`, their readings are cut.
 MOST_PARTS = 64
 LEAST_PARTS = 4
+#: Singular values of such a share of the largest are rounding.
+LEAST_SIZE = 1e-9
 
 
 class Basis(NamedTuple):
@@ -64,13 +66,20 @@ def _of_target(data: TrainingData, parts: Sequence[Piece], target: int, line: Te
     gram += RIDGE * torch.eye(len(gram), dtype=torch.float64)
     half = torch.linalg.cholesky(gram)
     differences = [half.T @ torch.linalg.solve(own + SHRINK * gram, cross) for own, cross, _ in moments]
-    inward = torch.linalg.svd(torch.cat(differences, 1), full_matrices=False)[0][:, :DIRECTIONS]
-    outward = torch.linalg.svd(torch.cat(differences, 0), full_matrices=False)[2][:RESPONSES]
+    inward, sizes, _ = torch.linalg.svd(torch.cat(differences, 1), full_matrices=False)
+    inward = inward[:, :DIRECTIONS] * _known(sizes)[:DIRECTIONS]
+    _, sizes, outward = torch.linalg.svd(torch.cat(differences, 0), full_matrices=False)
+    outward = (outward * _known(sizes)[:, None])[:RESPONSES]
     directions = torch.zeros(len(gram), DIRECTIONS, dtype=torch.float64)
     directions[:, : inward.shape[1]] = torch.linalg.solve_triangular(half.T, inward, upper=True)
     responses = torch.zeros(RESPONSES, line.shape[1], dtype=torch.float64)
     responses[: len(outward)] = outward
     return directions, responses
+
+
+def _known(sizes: Tensor) -> Tensor:
+    """One for each singular value that is more than rounding, else zero: any vector would do there, and says nothing."""
+    return (sizes > LEAST_SIZE * sizes[0]).double()
 
 
 def _moments(data: TrainingData, part: Piece, target: int, line: Tensor) -> tuple[Tensor, Tensor, float]:

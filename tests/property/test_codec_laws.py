@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -535,6 +536,23 @@ def test_channels_beyond_the_bits_of_a_number_are_each_required(channels: int) -
     )
     assert decoded.values.tolist() == [[1.5] * channels]
     assert [(letter.record.offset, letter.reason) for letter in dead] == [(1, "type"), (2, "type")]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 10])
+def test_shortest_readings_fill_the_room_made_for_them(channels: int) -> None:
+    """The fewest bytes a reading, and numbers that are rounded one by one: none is lost, many channels take no more room."""
+    names = "abcdefghij"[:channels]
+    decoder = Decoder(InputSettings(stream="s", values={name: name for name in names}, max_elements=1000))
+    for number in ("0", "1e-99"):
+        reading = '{"s":"x",' + ",".join(f'"{name}":{number}' for name in names) + "}"
+        records = [Record("r", 0, at, at, None, f"[{','.join([reading] * 1000)}]".encode()) for at in range(3)]
+        tracemalloc.start()
+        decoded, dead = decoder.decode_all(records)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert not dead
+        assert decoded.values.tolist() == [[float(number)] * channels] * 3000
+        assert number != "0" or taken < 10 * sum(len(record.value or b"") for record in records) + 1_000_000
 
 
 def test_integers_beside_the_largest_exact_one_are_rounded_as_by_the_parser() -> None:

@@ -152,3 +152,9 @@ def test_the_basis_is_orthonormal_and_white() -> None:
     along = (windows @ network.directions[0].detach())[:, :DIRECTIONS]
     assert 0.2 < float(along.square().mean()) < 5
     assert ORIGINS * adaptation.stride(ENGINE.model.horizon) >= ENGINE.model.horizon
+
+
+def test_readings_that_say_nothing_give_no_basis() -> None:
+    """Of streams that never move no direction is known: a later training finds one, which it would not beside another."""
+    still = [Series(f"s{i}", 60_000 * np.arange(1, 401), np.full((400, 1), float(i))) for i in range(4)]
+    assert network_of(still).basis == 0
