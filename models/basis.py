@@ -27,6 +27,8 @@ RIDGE = 0.01
 #: The most streams that are looked at, the longest first; where there are fewer than `LEAST_PARTS`, their readings are cut.
 MOST_PARTS = 64
 LEAST_PARTS = 4
+#: The most that their moments may take: long windows have large ones, and fewer streams are looked at.
+MOST_BYTES = 256 << 20
 #: Singular values of such a share of the largest are rounding.
 LEAST_SIZE = 1e-9
 
@@ -46,13 +48,13 @@ def find(data: TrainingData, pieces: Sequence[Piece], lines: Tensor) -> Basis:
         pieces: Readings to look at, a piece of each segment.
         lines: The shared map, float32 (T, D, K).
     """
-    parts = list(_parts(pieces))
+    parts = list(_parts(pieces, max(LEAST_PARTS, min(MOST_PARTS, MOST_BYTES // (8 * lines.shape[1] ** 2)))))
     found = [_of_target(data, parts, target, line.double()) for target, line in enumerate(lines)]
     return Basis(*(torch.stack(columns).float() for columns in zip(*found, strict=True)))
 
 
-def _parts(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    longest = sorted(pieces, key=lambda piece: piece.first - piece.last)[:MOST_PARTS]
+def _parts(pieces: Sequence[Piece], most: int) -> Iterator[Piece]:
+    longest = sorted(pieces, key=lambda piece: piece.first - piece.last)[:most]
     cuts = -(-LEAST_PARTS // len(longest))
     for segment, first, last in longest:
         edges = [first + (last - first) * i // cuts for i in range(cuts + 1)]

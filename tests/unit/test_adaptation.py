@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from models.engine import Readings
 from models.forecaster import Forecaster
 from models.highway import fit as fit_highway
 from models.networks import Network
-from models.training_data import Series, prepare
+from models.training_data import Piece, Series, TrainingData, prepare
 
 MINUTE_MS = 60_000
 ENGINE = EngineSettings(model=NetworkSettings(hidden=8, horizon=6, context=16))
@@ -158,3 +160,21 @@ def test_readings_that_say_nothing_give_no_basis() -> None:
     """Of streams that never move no direction is known: a later training finds one, which it would not beside another."""
     still = [Series(f"s{i}", 60_000 * np.arange(1, 401), np.full((400, 1), float(i))) for i in range(4)]
     assert network_of(still).basis == 0
+
+
+def test_long_windows_take_no_more_memory_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments grow with the square of the window: where they would be too large, fewer streams are looked at, the longest."""
+    looked, moments = list[Piece](), basis._moments
+
+    def counted(data: TrainingData, part: Piece, *more: Any) -> Any:
+        looked.append(part)
+        return moments(data, part, *more)
+
+    monkeypatch.setattr(basis, "_moments", counted)
+    learned = [swinging(f"s{i}", 1.4 if i % 2 else -0.4, 200, i) for i in range(12)]
+    network_of(learned)
+    monkeypatch.setattr(basis, "MOST_BYTES", 6 * 8 * 24**2)
+    network_of(learned)
+    monkeypatch.setattr(basis, "MOST_BYTES", 0)
+    network_of(learned)
+    assert len(looked) == 12 + 6 + basis.LEAST_PARTS
