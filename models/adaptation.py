@@ -36,6 +36,7 @@ MOST_WEIGHT = 2.5
 LEAST_KNOWN = 0.5
 
 
+@part
 def stride(horizon: int) -> int:
     """Readings from one origin to the next: the last lead of an origin is known when its place is needed again."""
     return -(-horizon // ORIGINS)
@@ -82,7 +83,7 @@ def adapt(
         raw: float32 (B, T, K, Q).
     """
     horizon = raw.shape[2]
-    between = -(-horizon // ORIGINS)
+    between = stride(horizon)
     network, known, move = np.empty(RESPONSES), np.empty(RESPONSES), np.empty(RESPONSES)
     away, offsets = np.empty(horizon), np.empty(horizon, np.float32)
     for i in range(len(raw)):  # there may be one more row, lent

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.adaptation import DIRECTIONS, RESPONSES
-from models.highway import LEAST_ERROR, pair
+from models.highway import weighed
 from models.training_data import Piece, TrainingData, cut
 
 #: A stream's own map is drawn to the shared one as if by this share of the mean moments of all.
@@ -89,13 +89,9 @@ def _moments(data: TrainingData, part: Piece, target: int, line: Tensor) -> tupl
     width, horizon = line.shape
     gram, cross, total = torch.zeros(width, width).double(), torch.zeros(width, horizon).double(), 1e-9
     for piece in cut(iter([part])):
-        windows, targets = pair(data, piece, target)
-        error = targets - windows @ line
-        known = ~torch.isnan(error)
-        error = torch.where(known, error, 0.0)
-        mean_error = error.abs().sum(1) / known.sum(1).clamp(min=1)
-        weighted = windows * (known.double().mean(1) / mean_error.clamp(min=LEAST_ERROR))[:, None]
+        windows, _, error, weights = weighed(data, piece, target, line)
+        weighted = windows * weights[:, None]
         gram += weighted.T @ windows
         cross += weighted.T @ error
-        total += float((known.double().mean(1) / mean_error.clamp(min=LEAST_ERROR)).sum())
+        total += float(weights.sum())
     return gram / total, cross / total, total

@@ -63,19 +63,28 @@ def _moments(data: TrainingData, pieces: Sequence[Piece], target: int, line: Ten
     width, horizon = data.width, data.targets.shape[2]
     gram, cross, total = torch.zeros(width, width).double(), torch.zeros(width, horizon).double(), 1e-9
     for piece in pieces:
-        windows, targets = pair(data, piece, target)
-        forecast = torch.zeros_like(targets) if line is None else windows @ line
-        error = targets - forecast
-        known = ~torch.isnan(error)
-        error = torch.where(known, error, 0.0)
-        share = known.double().mean(1)  # (n,)
-        mean_error = error.abs().sum(1) / known.sum(1).clamp(min=1)
-        weights = share if line is None else share / mean_error.clamp(min=LEAST_ERROR)
+        windows, forecast, error, weights = weighed(data, piece, target, line)
         weighted = windows * weights[:, None]
         gram += weighted.T @ windows
         cross += weighted.T @ (forecast + error)
         total += float(weights.sum())
     return gram / total, cross / total
+
+
+def weighed(data: TrainingData, piece: Piece, target: int, line: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Windows (n, D), what a map makes of them and what it leaves over (n, K), 0 where unknown, and weights (n,), float64.
+
+    Without a map the forecast is zero, and readings weigh by the share of their leads that is known alone.
+    """
+    windows, targets = _pair(data, piece, target)
+    forecast = torch.zeros_like(targets) if line is None else windows @ line
+    error = targets - forecast
+    known = ~torch.isnan(error)
+    error = torch.where(known, error, 0.0)
+    share = known.double().mean(1)  # (n,)
+    mean_error = error.abs().sum(1) / known.sum(1).clamp(min=1)
+    weights = share if line is None else share / mean_error.clamp(min=LEAST_ERROR)
+    return windows, forecast, error, weights
 
 
 def _solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
@@ -85,11 +94,11 @@ def _solve(gram: Tensor, cross: Tensor, penalty: float) -> Tensor:
 
 
 def _error(data: TrainingData, piece: Piece, target: int, line: Tensor) -> float:
-    windows, targets = pair(data, piece, target)
+    windows, targets = _pair(data, piece, target)
     return float((targets - windows @ line).abs().nansum())
 
 
-def pair(data: TrainingData, piece: Piece, target: int) -> tuple[Tensor, Tensor]:
+def _pair(data: TrainingData, piece: Piece, target: int) -> tuple[Tensor, Tensor]:
     """Windows (n, D) and targets (n, K) of a piece and a target, float64."""
     windows = torch.from_numpy(data.windows(piece)[:, target]).double()
     return windows, torch.from_numpy(data.targets[piece.first : piece.last, target]).double()

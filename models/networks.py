@@ -142,13 +142,11 @@ class Network(nn.Module):
 
     def ahead(self, windows: Tensor) -> Tensor:
         """The highway alone: windows (N, T, D) to the offset of each lead (N, T, K)."""
-        lines = [windows[:, t].contiguous() @ line for t, line in enumerate(self.highway)]
-        return _stacked(lines)[..., : self.shape.horizon]
+        return _each_target(windows, self.highway)[..., : self.shape.horizon]
 
     def _along(self, windows: Tensor) -> Tensor:
         """Where windows (N, T, D) lie along the directions (N, T, DIRECTIONS)."""
-        places = [windows[:, t].contiguous() @ directions for t, directions in enumerate(self.directions)]
-        return _stacked(places)[..., :DIRECTIONS]
+        return _each_target(windows, self.directions)[..., :DIRECTIONS]
 
     @property
     def basis(self) -> int:
@@ -209,6 +207,11 @@ class NaiveNetwork(nn.Module):
         """As `Network.warm`."""
         zero = features.new_zeros(features.shape[1], *self._state)
         return zero, zero.clone()
+
+
+def _each_target(windows: Tensor, maps: Tensor) -> Tensor:
+    """Windows (N, T, D) through the map of their target, (T, D, M): (N, T, M)."""
+    return _stacked([windows[:, t].contiguous() @ one for t, one in enumerate(maps)])
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
