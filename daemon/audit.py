@@ -25,10 +25,10 @@ from daemon.brokers.port import Broker, LogReader
 from daemon.comparison import TOLERANCE, Comparison, Found, source_of
 from daemon.engines import Engines
 from daemon.epochs import Epoch
-from daemon.errors import EXIT_FAILED, OperatorError
+from daemon.errors import EXIT_FAILED, OperatorError, RecordingError
 from daemon.pipeline import Pipeline
 from daemon.record import read_log, read_whole
-from daemon.recording import Recording, RecordingError
+from daemon.recording import Recording
 from daemon.records import Record
 from daemon.replay import Watch
 from daemon.report import write as write_report

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from config.settings import InputSettings, Settings, parse_time_ms
 from daemon.codec import FIRST_MS, FIRST_TIME_MS, LAST_TIME_MS, Decoder, format_time
-from daemon.recording import RecordingError, lines
+from daemon.errors import RecordingError
+from daemon.files import lines
 from daemon.records import Record
 
 _TIME_NAMES = ("date", "time", "timestamp", "ts", "datetime")
@@ -33,6 +34,11 @@ class _Source(NamedTuple):
 
     stream: int | str  # the column of the stream id, or the id itself
     values: tuple[int, ...]  # the column of each channel
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is CSV rather than a recording, by its name; `.zst` may follow."""
+    return path.name.removesuffix(".zst").lower().endswith((".csv", ".tsv"))
 
 
 def read_csv(path: Path, settings: InputSettings) -> Iterator[Record]:

@@ -4,6 +4,8 @@
     +-- BadRecord            the record's producer: dead letter, counted, the loop goes on
     +-- OperatorError        the operator: one sentence with the remedy; `serve` ends with 78, other commands with 1
     |   +-- StateError       offsets, mark, changelog or topics contradict each other
+    |       +-- BlockError      a block of the changelog cannot be read (`daemon.blocks`)
+    |       +-- RecordingError  a line of a recording or CSV file cannot be read: what stands before it is used, then the end
     +-- BrokerError          nobody yet: the loop replaces the client and restores
         +-- Doubt            the fate of a transaction is unknown, or it was aborted: replace the producer, restore
         |   +-- Fenced       a newer holder has our transactional id or our membership: the same; twice in 60 s: exit 75
@@ -19,6 +21,8 @@ Exit codes: 0 done, 1 the command failed, 2 wrong use or settings, 75 a restart 
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -59,6 +63,14 @@ class OperatorError(RecurdError):
 
 class StateError(OperatorError):
     """Offsets, mark, changelog or topics contradict each other."""
+
+
+class RecordingError(StateError):
+    """A line of a file that cannot be read. What stands before it is sound and has been given out."""
+
+    def __init__(self, path: Path, line: int, what: str) -> None:
+        super().__init__(f"{path}, line {line}: {what}.")
+        self.line = line
 
 
 class BrokerError(RecurdError):

@@ -16,9 +16,9 @@ from pathlib import Path
 from config.settings import Settings
 from daemon import logs
 from daemon.brokers import connect
-from daemon.csv_log import read_csv
-from daemon.errors import EXIT_FAILED, OperatorError
-from daemon.recording import Recording, RecordingError, is_csv
+from daemon.csv_log import is_csv, read_csv
+from daemon.errors import EXIT_FAILED, OperatorError, RecordingError
+from daemon.recording import Recording
 from daemon.records import Record
 
 PROGRESS_S = 5.0

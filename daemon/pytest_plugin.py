@@ -76,7 +76,7 @@ class Replay:
         """
         __tracebackhide__ = True
         from daemon import replay
-        from daemon.recording import lines
+        from daemon.files import lines
 
         source = self._folder / data
         kept = self._folder / golden if golden is not None else source.with_name(f"{source.name.split('.')[0]}.golden.jsonl")
@@ -104,7 +104,8 @@ def _settings(given: Mapping[str, object]) -> Any:
 def _arithmetic(settings: Any, data: Path) -> dict[str, Any]:
     """What the bytes of a replay here depend on besides data, weights and settings."""
     from daemon import fingerprints
-    from daemon.recording import Recording, is_csv
+    from daemon.csv_log import is_csv
+    from daemon.recording import Recording
     from models.layout import ENGINE_VERSION
 
     epochs = {} if is_csv(data) else Recording(data).epochs
@@ -113,7 +114,7 @@ def _arithmetic(settings: Any, data: Path) -> dict[str, Any]:
 
 
 def _write(golden: Path, here: dict[str, Any], now: Sequence[bytes]) -> None:
-    from daemon.recording import written
+    from daemon.files import written
 
     with written(golden) as file:
         file.write(json.dumps({"arithmetic": here}).encode() + b"\n")
@@ -125,7 +126,7 @@ def _compare(golden: Path, here: dict[str, Any], now: Sequence[bytes]) -> str:
     """Fail with the first differences, or say how the forecasts were found equal."""
     __tracebackhide__ = True
     from daemon.comparison import TOLERANCE
-    from daemon.recording import lines
+    from daemon.files import lines
 
     if not golden.exists():
         pytest.fail(f"There is no golden file {golden}: write it with --update-golden, and read it.", pytrace=False)

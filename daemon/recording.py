@@ -1,7 +1,7 @@
-"""Recordings: the raw log as a file, and CSV files read as if they were one.
+"""Recordings: the raw log as a file.
 
-A recording is JSON Lines, one line a Kafka record, after one line for every epoch; names that end in `.zst` are zstd. Files
-appear whole or not at all. This room knows files and lines; it knows no broker and does not look into a record's value.
+A recording is JSON Lines, one line a Kafka record, after one line for every epoch. This room knows what a line says; files and
+their compression are those of `daemon.files`. It knows no broker and does not look into a record's value.
 """
 
 from __future__ import annotations
@@ -11,39 +11,24 @@ import binascii
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import zstandard
 
 from daemon.chunks import Chunk, is_utf8
 from daemon.epochs import Epoch, from_bytes
-from daemon.errors import OperatorError, StateError
+from daemon.errors import RecordingError, StateError
+from daemon.files import CHUNK_BYTES, lines, packed, replaced, texts, written, written_at_once
 from daemon.ordinary import COLUMNS, NUMBER, VALUE, VALUE_END, read_lines
 from daemon.records import Record
 
-_CHUNK_BYTES = 4 << 20
-#: Data is compressed in frames of about this size, each with its checksum; a frame is given out when that was right ...
-_FRAME_BYTES = 1 << 20
-#: ... unless it is larger than this, as another program may write it.
-_HELD_BYTES = 8 << 20
-_PIECE_BYTES = 1 << 16
-_ZSTD_LEVEL = 3
 #: Partitions below this number are read fast.
 _PARTITIONS = 4096
 #: Where no line is ordinary, so many are read one by one before the next is looked at.
 _MOST_ALONE = 1024
-
-
-class RecordingError(StateError):
-    """A line that cannot be read. What stands before it is sound and has been given out."""
-
-    def __init__(self, path: Path, line: int, what: str) -> None:
-        super().__init__(f"{path}, line {line}: {what}.")
-        self.line = line
 
 
 class _Base64(msgspec.Struct, forbid_unknown_fields=True):
@@ -126,7 +111,7 @@ class Spool:
 
     def __enter__(self) -> Spool:
         fresh = self._out.with_name(f".new-{self._out.name}")
-        self._context = _created(fresh, self._out)
+        self._context = written_at_once(fresh, self._out)
         self._file = self._context.__enter__()
         if self._before is not None:
             with suppress(RecordingError):  # a cut end: what is missing is read again
@@ -151,9 +136,9 @@ class Spool:
     def finish(self, epochs: Iterable[Epoch]) -> None:
         """Make the recording of the part file, after the block: the epochs, then the records."""
         head = b"".join(_EPOCH_START + epoch.to_bytes() + b"}\n" for epoch in epochs)
-        with _replacing(self._out) as raw, self.part.open("rb") as part:
-            raw.write(_compressor().compress(head) if head and self._out.suffix == ".zst" else head)
-            shutil.copyfileobj(part, raw, _CHUNK_BYTES)
+        with replaced(self._out) as raw, self.part.open("rb") as part:
+            raw.write(packed(head, self._out))
+            shutil.copyfileobj(part, raw, CHUNK_BYTES)
         self.part.unlink()
 
 
@@ -194,15 +179,12 @@ class Recording:
     def chunks(self) -> Iterator[Chunk]:
         """The records, some thousand at a time."""
         reader = _Reader(self.path)
-        try:
-            for text in _whole_lines(self.path):
-                chunk = reader.read(text)
-                if len(chunk):
-                    yield chunk
-                if reader.failure is not None:
-                    raise reader.failure
-        except zstandard.ZstdError as error:
-            raise _damaged(self.path, reader.number, error) from None
+        for text in texts(self.path):
+            chunk = reader.read(text)
+            if len(chunk):
+                yield chunk
+            if reader.failure is not None:
+                raise reader.failure
 
     def partitions(self) -> list[int]:
         """The partitions of which it holds records, as far as it can be read; reads it once through."""
@@ -322,150 +304,6 @@ class _Reader:
             what = f"offset {offset} of partition {partition} follows {newest}: offsets must rise"
             raise RecordingError(self._path, self.number, what)
         known[partition] = offset
-
-
-def is_csv(path: Path) -> bool:
-    """Whether a file is CSV rather than a recording, by its name; `.zst` may follow."""
-    return path.name.removesuffix(".zst").lower().endswith((".csv", ".tsv"))
-
-
-@contextmanager
-def written(path: Path) -> Iterator[IO[bytes]]:
-    """A new file to write, compressed where the name ends in `.zst`; it takes its name when the block ends without an error."""
-    with _replacing(path) as raw, _packed(raw, path) as file:
-        yield file
-        file.flush()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with _opened(part, path) as raw:
-            yield raw
-        os.replace(part, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            part.unlink()
-        raise
-
-
-@contextmanager
-def _created(part: Path, path: Path) -> Iterator[IO[bytes]]:
-    with _opened(part, path) as raw, _packed(raw, path) as file:
-        yield file
-
-
-@contextmanager
-def _opened(part: Path, path: Path) -> Iterator[IO[bytes]]:
-    """A new file that is on the disk when the block ends well."""
-    try:
-        raw = part.open("wb")
-    except OSError as error:
-        raise OperatorError(f"{path} cannot be written ({error.strerror}): check the folder.") from None
-    with raw:
-        yield raw
-        raw.flush()
-        os.fsync(raw.fileno())
-
-
-@contextmanager
-def _packed(raw: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
-    """What is written goes into `raw`, compressed where the name ends in `.zst`."""
-    if path.suffix == ".zst":
-        with _compressor().stream_writer(raw, closefd=False) as packed:
-            yield _Frames(packed)  # type: ignore[misc]
-    else:
-        yield raw
-
-
-class _Frames:
-    """Ends a frame of compressed data whenever it is long enough."""
-
-    def __init__(self, packed: Any) -> None:
-        self._packed = packed
-        self._bytes = 0
-
-    def write(self, data: bytes) -> None:
-        self._packed.write(data)
-        self._bytes += len(data)
-        if self._bytes > _FRAME_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """End the frame: a reader can be sure of all that was written."""
-        if self._bytes:
-            self._packed.flush(zstandard.FLUSH_FRAME)
-            self._bytes = 0
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    return zstandard.ZstdCompressor(_ZSTD_LEVEL, write_checksum=True)
-
-
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, without their newline, each with its number from 1.
-
-    Raises:
-        OperatorError: The file cannot be opened.
-        RecordingError: Compressed data is damaged or cut; after the whole lines before that were given.
-    """
-    number = 0
-    try:
-        for text in _whole_lines(path):
-            for line in text[:-1].split(b"\n"):
-                number += 1
-                if line and not line.isspace():
-                    yield number, line
-    except zstandard.ZstdError as error:
-        raise _damaged(path, number, error) from None
-
-
-def _damaged(path: Path, number: int, error: zstandard.ZstdError) -> RecordingError:
-    return RecordingError(path, number + 1, f"the compressed data is damaged ({error})")
-
-
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    """The file in pieces that end with a newline, which the last one is given where it has none."""
-    rest = b""
-    for piece in _chunks(path):
-        end = piece.rfind(b"\n") + 1
-        if end:
-            yield rest + piece[:end]
-            rest = piece[end:]
-        else:
-            rest += piece
-    if rest:
-        yield rest + b"\n"
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise OperatorError(f"{path} cannot be read ({error.strerror}): check the name.") from None
-    with raw:
-        if path.suffix == ".zst":
-            yield from _unpacked(iter(lambda: raw.read(_PIECE_BYTES), b""))
-        else:
-            yield from iter(lambda: raw.read(_CHUNK_BYTES), b"")
-
-
-def _unpacked(read: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompressed data of one frame after another; a missing end is an error, which the library's own reader passes over."""
-    whole, held = True, b""
-    for packed in read:
-        while packed:
-            if whole:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-            held += frame.decompress(packed)
-            whole, packed = frame.eof, frame.unused_data
-            if whole or len(held) > _HELD_BYTES:
-                yield held
-                held = b""
-    if not whole:
-        yield held
-        raise zstandard.ZstdError("it ends too early")
 
 
 def _text_or_none(data: bytes | None) -> _Text:

@@ -20,12 +20,13 @@ from config.settings import Settings
 from daemon import fingerprints, logs, retrain, selection
 from daemon.chunks import by_partition
 from daemon.codec import Decoder
-from daemon.csv_log import for_csv, read_csv
+from daemon.csv_log import for_csv, is_csv, read_csv
 from daemon.engines import Engines
 from daemon.epochs import Epoch
-from daemon.errors import EXIT_FAILED, OperatorError
+from daemon.errors import EXIT_FAILED, OperatorError, RecordingError
+from daemon.files import written
 from daemon.pipeline import Outcome, Pipeline, ScoreKey, Scores
-from daemon.recording import Recording, RecordingError, is_csv, written
+from daemon.recording import Recording
 from daemon.records import Message, Reading, Record
 from daemon.report import write as write_report
 from daemon.scoring import Scorer

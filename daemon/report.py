@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from daemon.codec import FIRST_TIME_MS, LAST_TIME_MS, format_time
-from daemon.recording import written
+from daemon.files import written
 from daemon.scoring import Fan, Scorer, Series
 from models.alarms import QUIET_READINGS, THRESHOLD
 

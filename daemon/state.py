@@ -21,8 +21,8 @@ from daemon.brokers import connect
 from daemon.codec import format_time
 from daemon.epochs import Epoch
 from daemon.errors import BadRecord, OperatorError, StateError
+from daemon.files import written
 from daemon.record import read_whole, wanted_partitions
-from daemon.recording import written
 from daemon.records import Record
 from models import kinds
 from models.engine import version_number

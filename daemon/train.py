@@ -19,10 +19,11 @@ from config.settings import Settings, SettingsError
 from daemon import logs, selection
 from daemon.codec import Decoder, format_time
 from daemon.control import is_control
-from daemon.csv_log import for_csv, read_csv
+from daemon.csv_log import for_csv, is_csv, read_csv
 from daemon.errors import BadRecord, OperatorError
+from daemon.files import written
 from daemon.labels import Labels
-from daemon.recording import Recording, is_csv, written
+from daemon.recording import Recording
 from daemon.records import Reading, Record
 from models import artifacts, kinds, training
 from models.artifacts import Manifest, TrainingFacts

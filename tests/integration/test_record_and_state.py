@@ -21,9 +21,9 @@ from daemon.brokers.dev import DevBroker
 from daemon.brokers.port import Producer, TopicSpec
 from daemon.control import RESET_KEY
 from daemon.epochs import Epoch
-from daemon.errors import OperatorError
+from daemon.errors import OperatorError, RecordingError
 from daemon.record import Bound, Span
-from daemon.recording import Recording, RecordingError, Writer
+from daemon.recording import Recording, Writer
 from daemon.records import Record
 from models.engine import version_number
 from models.layout import ENGINE_VERSION, row_dtype

@@ -12,7 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daemon import recording
-from daemon.recording import Recording, RecordingError, Writer
+from daemon.errors import RecordingError
+from daemon.files import lines
+from daemon.recording import Recording, Writer
 from daemon.records import Record
 
 CONTENT = st.binary(max_size=20) | st.text(max_size=20).map(str.encode)
@@ -59,13 +61,13 @@ def test_cut_recording_gives_its_whole_lines(records: list[Record], data: st.Dat
         whole = path.read_bytes()
         cut = whole[: data.draw(st.integers(0, len(whole)))]
         path.write_bytes(cut)
-        lines, rest = cut.count(b"\n"), cut[cut.rfind(b"\n") + 1 :]
+        whole_lines, rest = cut.count(b"\n"), cut[cut.rfind(b"\n") + 1 :]
         found = iter(Recording(path))
-        assert [next(found) for _ in range(lines)] == records[:lines]
+        assert [next(found) for _ in range(whole_lines)] == records[:whole_lines]
         if rest and not rest.endswith(b"}"):
             with pytest.raises(RecordingError) as caught:
                 next(found)
-            assert caught.value.line == lines + 1
+            assert caught.value.line == whole_lines + 1
 
 
 @st.composite
@@ -123,7 +125,7 @@ def test_many_lines_at_once_are_each_read_as_alone(text: bytes) -> None:
         reader = recording._Reader(path)
 
         def line_by_line() -> Iterator[Record]:
-            for number, line in recording.lines(path):
+            for number, line in lines(path):
                 reader.number = number
                 record = reader.record(line)
                 if record is not None:

@@ -10,9 +10,8 @@ import zstandard
 
 from config.settings import InputSettings, SettingsError
 from daemon.codec import Decoder
-from daemon.csv_log import read_csv
-from daemon.errors import BadRecord
-from daemon.recording import RecordingError
+from daemon.csv_log import is_csv, read_csv
+from daemon.errors import BadRecord, RecordingError
 from daemon.records import Reading, Record
 
 DEFAULT = InputSettings()
@@ -28,6 +27,14 @@ def records(path: Path, text: str, settings: InputSettings = DEFAULT) -> list[Re
 def readings(path: Path, text: str, settings: InputSettings = DEFAULT) -> list[Reading]:
     decoder = Decoder(settings)
     return [reading for record in records(path, text, settings) for reading in decoder.decode(record)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.csv", True), ("a.CSV.zst", True), ("a.tsv", True), ("a.jsonl", False), ("csv", False)]
+)
+def test_csv_is_known_by_its_name(name: str, expected: bool) -> None:
+    """The ending says whether a file is CSV."""
+    assert is_csv(Path(name)) is expected
 
 
 def test_long_file_names_the_stream_in_each_row(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from config.settings import Settings, SettingsError
 from daemon import replay, selection
-from daemon.errors import OperatorError
+from daemon.errors import OperatorError, RecordingError
 from daemon.playback import merged, paced
-from daemon.recording import RecordingError, Writer
+from daemon.recording import Writer
 from daemon.records import Record
 from daemon.replay import Selected
 from tests import examples

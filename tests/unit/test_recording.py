@@ -9,12 +9,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from config.settings import EngineSettings
 from daemon.epochs import Epoch
-from daemon.errors import OperatorError
-from daemon.recording import Recording, RecordingError, Writer, is_csv, written
+from daemon.errors import RecordingError
+from daemon.recording import Recording, Writer
 from daemon.records import Record
 
 NAMES = ("log.jsonl", "log.jsonl.zst")
@@ -97,21 +96,6 @@ def test_failed_writing_leaves_nothing(tmp_path: Path, name: str) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
-def test_unwritable_folder_is_named(tmp_path: Path) -> None:
-    """A folder that does not exist is the operator's to mend."""
-    with (
-        pytest.raises(OperatorError, match=r"no/log\.jsonl cannot be written \(No such file or directory\)"),
-        written(tmp_path / "no/log.jsonl"),
-    ):
-        pass
-
-
-def test_absent_file_is_named() -> None:
-    """A file that is not there is the operator's to mend."""
-    with pytest.raises(OperatorError, match=r"absent\.jsonl cannot be read \(No such file or directory\)"):
-        Recording(Path("absent.jsonl"))
-
-
 def test_epoch_after_a_record_is_refused(tmp_path: Path) -> None:
     """Epochs stand at the top: the writer holds to it, the reader names the line."""
     path = tmp_path / "log.jsonl"
@@ -167,41 +151,6 @@ def test_epochs_rise(tmp_path: Path) -> None:
         writer.write_epoch(EPOCHS[0])
     with pytest.raises(RecordingError, match="line 2: the epochs of partition 0 do not rise"):
         Recording(path)
-
-
-def test_cut_zstd_gives_what_it_holds(tmp_path: Path) -> None:
-    """Compressed data that ends too early is an error even at the end of a line, after the whole lines were given."""
-    path = tmp_path / "log.jsonl.zst"
-    pack = zstandard.ZstdCompressor().compressobj()
-    line = b'{"partition":0,"offset":1}\n'
-    path.write_bytes(pack.compress(line) + pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
-    error = line_after(iter(Recording(path)), [Record("log.jsonl.zst", 0, 1, -1, None, None)])
-    assert error.line == 2
-    assert "ends too early" in str(error)
-
-
-def test_damaged_zstd_is_named(tmp_path: Path) -> None:
-    """Bytes that are no zstd at all are named, not crashed on."""
-    path = tmp_path / "log.jsonl.zst"
-    path.write_bytes(b"plain text")
-    with pytest.raises(RecordingError, match="line 1: the compressed data is damaged"):
-        Recording(path)
-
-
-def test_zstd_of_several_frames_is_read(tmp_path: Path) -> None:
-    """Compressed files can be joined."""
-    path = tmp_path / "log.jsonl.zst"
-    frames = [zstandard.compress(b'{"partition":0,"offset":%d}\n' % offset) for offset in (1, 2)]
-    path.write_bytes(b"".join(frames))
-    assert [record.offset for record in Recording(path)] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"), [("a.csv", True), ("a.CSV.zst", True), ("a.tsv", True), ("a.jsonl", False), ("csv", False)]
-)
-def test_csv_is_known_by_its_name(name: str, expected: bool) -> None:
-    """The ending says whether a file is CSV."""
-    assert is_csv(Path(name)) is expected
 
 
 def test_damage_inside_compressed_data_is_named_and_what_stands_before_it_is_given(tmp_path: Path) -> None:
