@@ -1,8 +1,8 @@
-"""Bytes to readings and outputs to bytes: the stages decode and encode, and the dead letter.
+"""Bytes to readings and forecasts to bytes: the stages decode and encode.
 
 Pure: what comes out depends on the arguments alone, never on a clock, on other records or on who else is in the batch. This
-room knows JSON and the record formats; it knows no Kafka client, no order of readings and no state. Whether a sound reading is
-late, a duplicate or from the future is judged in `daemon.batch`.
+room knows what a sound reading is and how a forecast is written; it knows no Kafka client, no order of readings and no state.
+How JSON is parsed is in `daemon.parsing`; whether a sound reading is late, a duplicate or from the future, in `daemon.batch`.
 
 Rules of decode, in the order in which they are checked (the first broken one names the reason):
 
@@ -23,9 +23,8 @@ Fields that no setting names are ignored. Where a key repeats in an object, the 
 from __future__ import annotations
 
 import math
-import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -36,7 +35,7 @@ import numpy as np
 import orjson
 from msgspec import UNSET, UnsetType
 
-from config.settings import InputSettings, SettingsError
+from config.settings import InputSettings
 from daemon import influx, senml
 from daemon.chunks import Chunk
 from daemon.digits import NUMBER_BYTES, ROW_BYTES, six_digits_or_unsure, write_forecasts
@@ -51,45 +50,29 @@ from daemon.ordinary import (
     VALUE_END,
     read_readings,
 )
-from daemon.records import DeadLetter, Headers, Message, Reading, Record
+from daemon.parsing import Parser, shallow
+from daemon.records import DeadLetter, Reading, Record
 from daemon.senml import Element
-from models.engine import ChainDigests, QuantileForecasts
+from models.engine import QuantileForecasts
 
 #: No stream id may begin so: keys of our own records do.
 RESERVED_PREFIX = "__recurd"
 MAX_ID_CHARACTERS = 256
 #: Larger magnitudes are no measurements, and their squares would leave float32.
 MAX_MAGNITUDE = 1e15
-#: The parser recurses; how deep it can depends on the caller's stack, which must not decide what becomes of a record.
-MAX_DEPTH = 128
-_SHALLOW_BYTES = 2 * MAX_DEPTH  # every level of sound JSON takes two
 #: Numbers of this magnitude and above are milliseconds, smaller ones seconds (1e11 s is the year 5138, 1e11 ms is 1973).
 FIRST_MS = 1e11
 FIRST_TIME_MS = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
 LAST_TIME_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _NEVER_MS = LAST_TIME_MS + 1
 
-#: What a dead letter keeps of a value that is cut, bytes.
-CUT_BYTES = 65_536
-#: Headers of the input that are larger together are left out of a dead letter, bytes.
-MAX_HEADER_BYTES = 8192
-MAX_MESSAGE_BYTES = 1024
-#: What a dead letter needs beyond key and value, at most: 8,192 of the input's headers, 1,024 of message, 249 of topic, 200 of
-#: names and numbers, 100 of lengths in our headers, 100 of record and batch; rounded up.
-ENVELOPE_BYTES = 16_384
-
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_ELEMENT = re.compile(r"at `\$\[(\d+)\]")
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_AS_BRACES = bytes.maketrans(b"[]", b"{}")
-_NO_BRACES = bytes(set(range(256)) - set(b'{}[]"'))
 _EPOCH = datetime(1970, 1, 1)
 # Half a millisecond before the epoch: the floor of a difference from it is the nearest millisecond.
 _ROUND_NAIVE = _EPOCH - timedelta(microseconds=500)
 _ROUND_UTC = _ROUND_NAIVE.replace(tzinfo=UTC)
 # `Reading(...)` runs Python code for each reading; this costs 0.2 us less.
 _new = tuple.__new__
-_skim = msgspec.json.Decoder(msgspec.Raw).decode
 _dump = msgspec.json.Encoder().encode
 
 
@@ -153,9 +136,7 @@ class Decoder:
     """
 
     def __init__(self, settings: InputSettings) -> None:
-        shape, attributes = _shape(settings)
-        self._parse = msgspec.json.Decoder(shape | list[shape]).decode  # type: ignore[valid-type]
-        self._fields = operator.attrgetter(*attributes)
+        self._parser = Parser(settings)
         self._max_bytes = settings.max_bytes
         self._max_elements = settings.max_elements
         self._elements = _elements_of(settings)  # of another format than JSON
@@ -219,14 +200,7 @@ class Decoder:
             raise BadRecord("too_large", f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}")
         if self._elements is not None:
             return self._checked(self._elements(value, record.timestamp_ms), record)
-        try:
-            if not value.isascii():
-                value.decode()  # the parser does not look into strings that it skips
-            parsed = self._parse(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _refusal(value, error) from None
-        if len(value) > _SHALLOW_BYTES and _nests_deeply(value):
-            raise _too_deep()
+        parsed = self._parser.parse(value)
         if type(parsed) is not list:
             return [self._reading(parsed, record, 0)]
         if not 0 < len(parsed) <= self._max_elements:
@@ -243,7 +217,7 @@ class Decoder:
 
     def _reading(self, element: Any, record: Record, index: int) -> Reading:
         """The reading of one parsed element."""
-        fields = self._fields(element)
+        fields = self._parser.fields(element)
         stream, time, values = fields[0], fields[1], fields[2:]
         if stream is UNSET:
             stream = _id_of_key(record.key, index)
@@ -266,17 +240,10 @@ class Decoder:
 def _elements_of(settings: InputSettings) -> Callable[[bytes, int], list[Element]] | None:
     """What reads a format that is not JSON: a value and its record's timestamp -> elements."""
     if settings.format == "senml":
-        return lambda value, timestamp_ms: senml.elements(_shallow(value), timestamp_ms, settings.values)
+        return lambda value, timestamp_ms: senml.elements(shallow(value), timestamp_ms, settings.values)
     if settings.format == "influx":
         return lambda value, timestamp_ms: influx.elements(value, timestamp_ms, settings.stream, settings.value, settings.values)
     return None
-
-
-def _shallow(value: bytes) -> bytes:
-    """The value, or BadRecord where it nests too deeply."""
-    if len(value) > _SHALLOW_BYTES and _nests_deeply(value):
-        raise _too_deep()
-    return value
 
 
 def _as_reading(element: Element, record: Record) -> Reading:
@@ -343,128 +310,6 @@ def _wrong_count(count: int, max_elements: int) -> BadRecord:
     return BadRecord("type", f"the list has {count} elements, input.max_elements is {max_elements}", max_elements)
 
 
-def _too_deep() -> BadRecord:
-    return BadRecord("syntax", f"brackets do not pair or nest deeper than {MAX_DEPTH} levels")
-
-
-def _refusal(value: bytes, error: Exception) -> BadRecord:
-    """What to say of a value that the parser refused.
-
-    The parser stops at the first field of a wrong type, before it has seen whether the rest is JSON. Syntax comes first, so
-    that the reason does not hang on the order of fields.
-    """
-    if isinstance(error, UnicodeDecodeError):
-        return BadRecord("syntax", f"not UTF-8: byte {error.start} is {error.object[error.start]:#04x}")
-    if _nests_deeply(value):
-        return _too_deep()
-    if isinstance(error, RecursionError):
-        raise error  # the value is shallow: it is the caller's stack that is exhausted
-    if not isinstance(error, msgspec.ValidationError):
-        return BadRecord("syntax", str(error))
-    try:
-        _skim(value)
-    except msgspec.DecodeError as broken:
-        return BadRecord("syntax", str(broken))
-    message = str(error)
-    element = _ELEMENT.search(message)
-    return BadRecord(_reason(message), message, int(element[1]) if element else 0)
-
-
-def _reason(message: str) -> str:
-    """The reason behind a message of the parser about JSON that is no reading."""
-    if message.startswith("Number out of range"):
-        return "syntax"
-    return "time" if message.startswith("Invalid RFC3339") else "type"
-
-
-def _nests_deeply(value: bytes) -> bool:
-    """Whether brackets outside of strings nest deeper than `MAX_DEPTH`, or do not pair and could.
-
-    Peels the innermost pairs off, one level a round, in C: 0.1 us a reading in a list of a thousand. Where it says no, a parser
-    meets at most `MAX_DEPTH` open brackets at once, in broken JSON too: up to the first mistake both see the same strings.
-    """
-    if value.count(b"{") + value.count(b"[") <= MAX_DEPTH:
-        return False
-    if b"\\" in value:
-        value = _ESCAPE.sub(b"", value)
-    # Two quotes with nothing between them can go whichever strings they belong to: no bracket changes sides.
-    rest = value.translate(_AS_BRACES, _NO_BRACES).replace(b'""', b"")
-    if b'"' in rest:
-        rest = b"".join(rest.split(b'"')[::2])
-    for _ in range(MAX_DEPTH):
-        peeled = rest.replace(b"{}", b"")
-        if len(peeled) == len(rest):
-            break
-        rest = peeled
-    return bool(rest)
-
-
-class _Leaf(NamedTuple):
-    """One field that a setting maps."""
-
-    setting: str
-    path: str
-    attribute: str  # where attrgetter finds it
-    annotation: Any
-    required: bool
-
-
-def _shape(settings: InputSettings) -> tuple[type[msgspec.Struct], list[str]]:
-    """The struct that one reading is parsed into, and where in it are stream, time and the channels, in this order."""
-    leaves = list(_leaves(settings))
-    return _struct("", leaves), [leaf.attribute for leaf in leaves]
-
-
-def _leaves(settings: InputSettings) -> Iterator[_Leaf]:
-    """The mapped fields. Their attribute names number the distinct path segments: a field may have any name in JSON."""
-    mapped: list[tuple[str, str, Any, bool]] = [("input.stream", settings.stream, str | UnsetType, False)]
-    mapped.append(("input.time", settings.time, datetime | float | UnsetType, False))
-    for name, path in settings.values.items():
-        mapped.append((f"input.values.{name}", path, float | None, True))
-    if not settings.values:
-        mapped.append(("input.value", settings.value, float | None, True))
-    numbers: dict[str, str] = {}
-    for setting, path, annotation, required in mapped:
-        segments = path.split(".")
-        if not all(segments) or re.search(r'["\\\x00-\x1f]', path):
-            raise SettingsError(f'Setting {setting} = "{path}" is no dotted path of JSON fields: write it such as "device.id".')
-        attribute = ".".join(numbers.setdefault(segment, f"f{len(numbers)}") for segment in segments)
-        yield _Leaf(setting, path, attribute, annotation, required)
-
-
-def _struct(prefix: str, leaves: Sequence[_Leaf]) -> type[msgspec.Struct]:
-    """The struct of the JSON object at `prefix` ("" or ending with a dot) that holds these leaves.
-
-    An object that holds nothing required may itself be absent: then all of its fields are.
-    """
-    groups: dict[str, list[_Leaf]] = {}
-    for leaf in leaves:
-        groups.setdefault(leaf.path.removeprefix(prefix).split(".")[0], []).append(leaf)
-    fields: list[Any] = []
-    names: dict[str, str] = {}
-    for name, group in groups.items():
-        attribute = group[0].attribute.split(".")[prefix.count(".")]
-        names[attribute] = name
-        fields.append((attribute, *_field(f"{prefix}{name}", group)))
-    return msgspec.defstruct("Element", fields, rename=names, kw_only=True, gc=False)
-
-
-def _field(path: str, group: Sequence[_Leaf]) -> tuple[Any, ...]:
-    """Type, and default where it may be absent, of the field at `path` that the leaves of this group share."""
-    ending = next((leaf for leaf in group if leaf.path == path), None)
-    if ending and len(group) > 1:
-        other = next(leaf for leaf in group if leaf is not ending)
-        raise SettingsError(
-            f'Setting {other.setting} = "{other.path}" collides with {ending.setting} = "{ending.path}": '
-            "give each a field of its own."
-        )
-    required = any(leaf.required for leaf in group)
-    if ending:
-        return (ending.annotation,) if required else (ending.annotation, UNSET)
-    inner = _struct(f"{path}.", group)
-    return (inner,) if required else (inner, msgspec.field(default_factory=inner))
-
-
 def format_time(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds, such as `2026-11-24T10:00:00.000Z`, of a time in the years 1 to 9999."""
     return format_times(np.array([time_ms]))[0]
@@ -498,39 +343,7 @@ def _pieces(targets: tuple[str, ...], levels: tuple[float, ...], model_version: 
     return np.array(list(b"".join(pieces)), np.uint8), np.cumsum(list(map(len, pieces)))
 
 
-class _Digest(msgspec.Struct):
-    """What the chain engine writes in place of a forecast."""
-
-    stream: str
-    time: str
-    model_version: str
-    digest: str
-
-
 def encode(
-    output: QuantileForecasts | ChainDigests,
-    streams: Sequence[str],
-    time_ms: np.ndarray,
-    targets: Sequence[str],
-    levels: Sequence[float],
-    model_version: str,
-) -> list[bytes]:
-    """One record value for each of the B rows of an engine's output, in their order.
-
-    Args:
-        output: Of any engine.
-        streams: B stream ids.
-        time_ms: Times of the readings that the rows follow, int64 (B,).
-        targets: Names of the T forecast channels; unused for digests.
-        levels: The Q quantile levels; unused for digests.
-        model_version: What made the output.
-    """
-    if isinstance(output, ChainDigests):
-        return encode_digests(output, streams, time_ms, model_version)
-    return encode_forecasts(output, streams, time_ms, targets, levels, model_version)
-
-
-def encode_forecasts(
     output: QuantileForecasts,
     streams: Sequence[str],
     time_ms: np.ndarray,
@@ -538,9 +351,20 @@ def encode_forecasts(
     levels: Sequence[float],
     model_version: str,
 ) -> list[bytes]:
-    """JSON forecasts, numbers to six significant digits. A row's bytes do not depend on the rows beside it.
+    """One record value for each of the B rows of an output, in their order: JSON, numbers to six significant digits.
 
-    A number that is not finite becomes null. For the arguments see `encode`; wrong shapes are a ValueError.
+    A number that is not finite becomes null. A row's bytes do not depend on the rows beside it.
+
+    Args:
+        output: Forecasts of T targets, K leads and Q levels.
+        streams: B stream ids, sound (`check_id`).
+        time_ms: Times of the readings that the rows follow, int64 (B,), in the years 1 to 9999.
+        targets: The T names.
+        levels: The Q quantile levels.
+        model_version: What made the output.
+
+    Raises:
+        ValueError: The output is of another shape.
     """
     count, targets_count, leads, levels_count = output.quantiles.shape
     if (count, targets_count, levels_count) != (len(streams), len(targets), len(levels)):
@@ -587,12 +411,6 @@ def _of_any_numbers(
     return [b"".join(chain.from_iterable(zip(pieces, (*row, b""), strict=True))) for row in rows]
 
 
-def encode_digests(output: ChainDigests, streams: Sequence[str], time_ms: np.ndarray, model_version: str) -> list[bytes]:
-    """JSON with the digests in hexadecimal. For the arguments see `encode`."""
-    rows = zip(streams, format_times(time_ms), output.digests, strict=True)
-    return [_dump(_Digest(stream, time, model_version, digest.tobytes().hex())) for stream, time, digest in rows]
-
-
 def six_digits(numbers: np.ndarray) -> np.ndarray:
     """The float64 nearest to each number's decimal of six significant digits; a new array of the same shape.
 
@@ -610,59 +428,3 @@ def six_digits(numbers: np.ndarray) -> np.ndarray:
 def source_header(partition: int, offset: int, index: int) -> bytes:
     """The header `source`: the input position of the reading that an output follows."""
     return b"%d,%d,%d" % (partition, offset, index)
-
-
-def dead_letter(record: Record, index: int, reason: str, message: str, max_bytes: int) -> Message:
-    """The record with its key, value and headers as they were, and why it could not be used: a `DeadLetter` as it is sent.
-
-    All of it fits into `max_bytes`. The dead-letter topic takes at least 64 KiB more than the input topic, so nothing is cut of
-    a record that came as it is; but compression lets records in that are far larger than the topic's limit. Then
-
-    - the value is cut to its first `CUT_BYTES` (to fewer, where even they do not fit beside the key), and the header
-      `recurd.value_bytes` says how long it was;
-    - a key that does not fit by itself is cut too, and `recurd.key_bytes` says how long it was;
-    - headers beyond `MAX_HEADER_BYTES` together are left out, and `recurd.headers_dropped` says how many there were.
-
-    Args:
-        record: The input record.
-        index: The element at fault.
-        reason: A word of `daemon.errors.REASONS`.
-        message: For people; cut to `MAX_MESSAGE_BYTES` of UTF-8.
-        max_bytes: `max.message.bytes` of the dead-letter topic.
-    """
-    key, value, notes = _cut(record.key, record.value, max(0, max_bytes - ENVELOPE_BYTES))
-    headers = record.headers
-    if sum(len(name.encode()) + len(content or b"") + 10 for name, content in headers) > MAX_HEADER_BYTES:
-        notes += (("recurd.headers_dropped", b"%d" % len(headers)),)
-        headers = ()
-    text = message.encode("utf-8", "backslashreplace")[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
-    return Message(
-        key,
-        value,
-        (
-            *headers,
-            ("recurd.topic", record.topic.encode()),
-            ("recurd.partition", b"%d" % record.partition),
-            ("recurd.offset", b"%d" % record.offset),
-            ("recurd.index", b"%d" % index),
-            ("recurd.error", reason.encode()),
-            ("recurd.message", text.encode()),
-            *notes,
-        ),
-    )
-
-
-def _cut(key: bytes | None, value: bytes | None, room: int) -> tuple[bytes | None, bytes | None, Headers]:
-    """Key and value within `room` bytes together, and headers that say what was cut."""
-    key_bytes, value_bytes = len(key or b""), len(value or b"")
-    notes: Headers = ()
-    if key_bytes + value_bytes <= room:
-        return key, value, notes
-    if key and key_bytes > room:
-        key = key[:room]
-        notes += (("recurd.key_bytes", b"%d" % key_bytes),)
-    kept = min(CUT_BYTES, room - len(key or b""))
-    if value and value_bytes > kept:
-        value = value[:kept]
-        notes += (("recurd.value_bytes", b"%d" % value_bytes),)
-    return key, value, notes

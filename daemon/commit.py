@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 
 from config.settings import Settings
-from daemon import blocks, codec, logs
+from daemon import blocks, logs
 from daemon.blocks import MARK_KEY, Mark
 from daemon.brokers.port import Admin, Broker, LastCommit, Membership, Producer
 from daemon.errors import BrokerError, Doubt, FatalBrokerError
+from daemon.letters import encode_letter
 from daemon.metrics import Metrics
 from daemon.pipeline import Outcome
 from daemon.records import Committed
@@ -181,7 +182,7 @@ class Committer:
         for key, value, headers in outcome.forecasts:
             producer.send(topic, number, key, value, headers)
         for letter in outcome.dead_letters:
-            message = codec.dead_letter(*letter, topics.dead_letter_bytes)
+            message = encode_letter(letter, topics.dead_letter_bytes)
             producer.send(dead_topic, 0, message.key, message.value, message.headers)
 
     def _checkpoint(self, producer: Producer, partition: Partition) -> Mark:

@@ -7,45 +7,16 @@ which dead letters these were, so that a second retry passes over them. It is a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import NamedTuple
 
 from config.settings import Settings
 from daemon.brokers import connect
 from daemon.errors import OperatorError
+from daemon.letters import RETRIED, RETRY, Letter, decode_letter
 from daemon.record import read_whole
-from daemon.records import Headers, Record
-
-#: Of the record that says that a dead letter was retried: its offset in the dead-letter topic.
-RETRIED = "recurd.retried"
-#: Of the retried record in the input: how often it was sent there again.
-RETRY = "recurd.retry"
-_FIRST = "recurd.topic"
-_SHOWN_CHARACTERS = 120
-
-
-class Letter(NamedTuple):
-    """A dead letter."""
-
-    topic: str  # of the dead letters
-    offset: int
-    input: str
-    partition: int  # of the input
-    input_offset: int
-    element: int
-    reason: str
-    message: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers  # the input's
-    whole: bool  # nothing was cut
-    retries: int
-
-    def __str__(self) -> str:
-        place = f"{self.input}[{self.partition}]@{self.input_offset}"
-        again = f", retry {self.retries}" if self.retries else ""
-        return f"@{self.offset}  {self.reason}  {place} element {self.element}{again}  {self.message[:_SHOWN_CHARACTERS]}"
+from daemon.records import Record
 
 
 class Wanted(NamedTuple):
@@ -104,8 +75,7 @@ def letters_of(records: Iterable[Record], wanted: Wanted) -> list[Letter]:
             if not wanted.retried:
                 letters.pop(int(headers[RETRIED]), None)
         else:
-            letter = _letter(record, headers)
-            letters[record.offset] = letter
+            letters[record.offset] = decode_letter(record)
     return [letter for letter in letters.values() if wanted.takes(letter)]
 
 
@@ -113,36 +83,6 @@ def once(letters: Iterable[Letter]) -> list[Letter]:
     """One letter a record: its elements may have letters of their own, and delivery at least once may repeat them."""
     by_record = {(letter.partition, letter.input_offset): letter for letter in letters}
     return sorted(by_record.values(), key=lambda letter: (letter.partition, letter.input_offset))
-
-
-def _letter(record: Record, headers: dict[str, bytes]) -> Letter:
-    try:
-        return Letter(
-            record.topic,
-            record.offset,
-            headers["recurd.topic"].decode(),
-            int(headers["recurd.partition"]),
-            int(headers["recurd.offset"]),
-            int(headers["recurd.index"]),
-            headers["recurd.error"].decode(),
-            headers["recurd.message"].decode(),
-            record.key,
-            record.value,
-            tuple(_inputs(record.headers)),
-            not {"recurd.value_bytes", "recurd.key_bytes", "recurd.headers_dropped"} & headers.keys(),
-            int(headers.get(RETRY, b"0")),
-        )
-    except (KeyError, ValueError):
-        raise OperatorError(
-            f"{record.topic}[{record.partition}]@{record.offset} is no dead letter of recurd: another program writes to this "
-            "topic. Stop it, or name another topic in topics.dead_letters."
-        ) from None
-
-
-def _inputs(headers: Headers) -> Iterator[tuple[str, bytes]]:
-    """The headers that the input record had, without the count of an earlier retry. Ours come last, from their first name on."""
-    ours = max(i for i, (name, _) in enumerate(headers) if name == _FIRST)
-    return (each for each in headers[:ours] if each[0] != RETRY)
 
 
 def _read(settings: Settings, wanted: Wanted) -> list[Letter]:

@@ -1,8 +1,9 @@
-"""Outputs to record values, for every kind: forecasts and digests by `daemon.codec`, and here the records of the other kinds.
+"""Outputs to record values, for every kind: forecasts by `daemon.codec`, and here the records of the other kinds.
 
     many_to_one   stream, time, model_version, window {from, to, readings}, classes or quantiles
     one_to_many   stream, time, interval_ms, model_version, scenarios
     smoother      stream, time, lag, model_version, readings, quantiles
+    chain         stream, time, model_version, digest
 
 One line of JSON each, numbers to six significant digits, null for what is not finite. A row's bytes depend on that row alone.
 """
@@ -18,7 +19,7 @@ import orjson
 from config.settings import EngineSettings
 from daemon import codec
 from daemon.codec import format_times, six_digits
-from models.engine import Answers, Scenarios, Smoothed
+from models.engine import Answers, ChainDigests, Scenarios, Smoothed
 
 #: What many_to_one's quantiles of a label are called.
 LABEL = "label"
@@ -71,7 +72,7 @@ def _scenarios(output: Scenarios, time_ms: np.ndarray, engine: EngineSettings, m
         }
 
 
-def _smoothed(output: Smoothed, time_ms: np.ndarray, engine: EngineSettings, model_version: str) -> Iterator[Document]:
+def _smoothed(output: Smoothed, _time_ms: np.ndarray, engine: EngineSettings, model_version: str) -> Iterator[Document]:
     columns = format_times(output.time_ms), six_digits(output.readings).tolist(), six_digits(output.quantiles).tolist()
     for time, readings, quantiles in zip(*columns, strict=True):
         yield {
@@ -83,6 +84,11 @@ def _smoothed(output: Smoothed, time_ms: np.ndarray, engine: EngineSettings, mod
         }
 
 
+def _digests(output: ChainDigests, time_ms: np.ndarray, _engine: EngineSettings, model_version: str) -> Iterator[Document]:
+    for time, digest in zip(format_times(time_ms), output.digests, strict=True):
+        yield {"time": time, "model_version": model_version, "digest": digest.tobytes().hex()}
+
+
 def _quantiles(names: Iterable[str], numbers: Sequence[Sequence[float]], engine: EngineSettings) -> Document:
     levels = [repr(float(level)) for level in engine.model.levels]
     return {"quantiles": {name: dict(zip(levels, each, strict=True)) for name, each in zip(names, numbers, strict=True)}}
@@ -90,6 +96,7 @@ def _quantiles(names: Iterable[str], numbers: Sequence[Sequence[float]], engine:
 
 _DOCUMENTS: dict[type, Callable[[Any, np.ndarray, EngineSettings, str], Iterator[Document]]] = {
     Answers: _answers,
+    ChainDigests: _digests,
     Scenarios: _scenarios,
     Smoothed: _smoothed,
 }

@@ -44,7 +44,7 @@ class DeadLetter(NamedTuple):
 
     record: Record
     element: int  # position of the offending element in the record; 0 for a record that is one object
-    reason: str  # a word of daemon.errors.REASONS: the metric label and the header `error`
+    reason: str  # a word of daemon.errors.REASONS: the metric label and the header `recurd.error`
     message: str
 
 

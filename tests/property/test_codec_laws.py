@@ -17,18 +17,16 @@ from hypothesis import strategies as st
 
 from config.settings import InputSettings
 from daemon.codec import (
-    CUT_BYTES,
     FIRST_TIME_MS,
     LAST_TIME_MS,
-    MAX_DEPTH,
     Decoder,
-    dead_letter,
-    encode_forecasts,
+    encode,
     format_time,
     six_digits,
 )
 from daemon.digits import write_forecasts
 from daemon.errors import BadRecord
+from daemon.parsing import MAX_DEPTH
 from daemon.records import Reading, Record
 from models.engine import QuantileForecasts
 
@@ -401,9 +399,9 @@ def test_bytes_do_not_depend_on_the_batch(rows: int, seed: int, data: st.DataObj
     quantiles[rng.random(quantiles.shape) < 0.1] = math.nan
     output = output_of(quantiles, rng.normal(0, 3, rows), rng.integers(0, 9, rows))
     streams, time_ms = [f"s{i}" for i in range(rows)], rng.integers(FIRST_TIME_MS, LAST_TIME_MS, rows)
-    together = encode_forecasts(output, streams, time_ms, ["a", "b"], [0.1, 0.5, 0.9], "v")
+    together = encode(output, streams, time_ms, ["a", "b"], [0.1, 0.5, 0.9], "v")
     some = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=5)))
-    apart = encode_forecasts(rows_of(output, some), [streams[i] for i in some], time_ms[some], ["a", "b"], [0.1, 0.5, 0.9], "v")
+    apart = encode(rows_of(output, some), [streams[i] for i in some], time_ms[some], ["a", "b"], [0.1, 0.5, 0.9], "v")
     assert [together[i] for i in some] == apart
 
 
@@ -430,7 +428,7 @@ def test_forecasts_are_written_as_by_the_libraries(
     quantiles = np.resize(np.array(numbers), (len(streams), 2, 5, 3))
     scores = np.resize([number if number == 0 or 1e-5 < abs(number) < 1e15 else math.nan for number in numbers], len(streams))
     output = output_of(quantiles, scores, np.full(len(streams), interval_ms))
-    encoded = encode_forecasts(output, streams, np.full(len(streams), time_ms), targets, levels, "v\n")
+    encoded = encode(output, streams, np.full(len(streams), time_ms), targets, levels, "v\n")
     for i, stream in enumerate(streams):
         fans = [dict(zip(map(repr, levels), six_digits(fan).T.tolist(), strict=True)) for fan in quantiles[i]]
         expected = {
@@ -464,7 +462,7 @@ def test_forecasts_are_json_with_six_digits(stream: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     quantiles = rng.normal(0, 1, (1, 1, 4, 3)) * 10.0 ** rng.integers(-300, 300)
     output = output_of(quantiles, rng.normal(0, 3, 1), np.array([1000]))
-    (encoded,) = encode_forecasts(output, [stream], np.array([TIMESTAMP_MS]), ["a"], [0.1, 0.5, 0.9], "v")
+    (encoded,) = encode(output, [stream], np.array([TIMESTAMP_MS]), ["a"], [0.1, 0.5, 0.9], "v")
     decoded = json.loads(encoded, parse_float=lambda literal: check_digits(literal) and float(literal))
     assert stream == decoded["stream"]
     fan = [[float(f"{number:.5e}") for number in level] for level in quantiles[0, 0].T]
@@ -475,33 +473,6 @@ def check_digits(literal: str) -> bool:
     digits = re.sub(r"[eE].*|[-.]", "", literal).lstrip("0").rstrip("0")
     assert len(digits) <= 6, literal
     return True
-
-
-@unhurried
-@given(
-    st.integers(0, 200_000),
-    st.integers(0, 200_000),
-    st.lists(st.tuples(st.text("aé€😀.", max_size=50), st.integers(0, 9000)), max_size=400),
-    st.integers(40_000, 150_000),
-    st.text(max_size=3000),
-)
-def test_dead_letters_fit(key_bytes: int, value_bytes: int, headers: list[tuple[str, int]], max_bytes: int, message: str) -> None:
-    """A dead letter fits into the topic's largest message with all its lengths counted, and cuts only what it must."""
-    bad = Record(
-        "t" * 249, 2**31, 2**62, TIMESTAMP_MS, b"k" * key_bytes, b"v" * value_bytes, tuple((n, b"h" * s) for n, s in headers)
-    )
-    letter = dead_letter(bad, 100_000, "stream_id", message, max_bytes)
-    key, value = letter.key or b"", letter.value or b""
-    # 61 bytes of batch header; 36 of the record's own lengths, attributes and deltas; 10 of lengths a header.
-    size = 61 + 36 + len(key) + len(value) + sum(10 + len(name.encode()) + len(content) for name, content in letter.headers)
-    assert size <= max_bytes
-    noted = {name for name, _ in letter.headers}
-    assert ("recurd.value_bytes" in noted) == (len(value) < value_bytes)
-    assert ("recurd.key_bytes" in noted) == (len(key) < key_bytes)
-    if key_bytes + value_bytes + 16_384 <= max_bytes:
-        assert (key_bytes, value_bytes) == (len(key), len(value))
-    elif key_bytes + CUT_BYTES + 16_384 <= max_bytes:
-        assert (key_bytes, min(value_bytes, CUT_BYTES)) == (len(key), len(value))
 
 
 @settings(deadline=None, max_examples=300)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from daemon import codec, epochs
+from daemon import epochs
 from daemon.epochs import Epoch
+from daemon.letters import encode_letter
 from daemon.pipeline import Pipeline
 from daemon.records import DeadLetter, Message, Record
 from models.chain import Chain
@@ -49,7 +50,7 @@ def topic(messages: Sequence[Message], partition: int = 0) -> list[Raw]:
 
 
 def letters(dead: Sequence[DeadLetter]) -> list[Raw]:
-    return topic([codec.dead_letter(*letter, max_bytes=2_000_000) for letter in dead])
+    return topic([encode_letter(letter, max_bytes=2_000_000) for letter in dead])
 
 
 def run(records: Sequence[Record], chosen: Sequence[Epoch]) -> Run:

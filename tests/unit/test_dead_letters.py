@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from daemon import codec
-from daemon.dead_letters import RETRIED, RETRY, Wanted, letters_of, once
+from daemon.dead_letters import Wanted, letters_of, once
 from daemon.errors import OperatorError
-from daemon.records import Record
+from daemon.letters import RETRIED, RETRY, encode_letter
+from daemon.records import DeadLetter, Record
 
 HEADERS = (("trace", b"a1"), ("recurd.error", b"of the input"))
 
@@ -15,7 +15,7 @@ HEADERS = (("trace", b"a1"), ("recurd.error", b"of the input"))
 def dead(at: int, offset: int, reason: str, element: int = 0, partition: int = 3, **changes: object) -> Record:
     """A record of the dead-letter topic, as the daemon writes it."""
     record = Record("readings", partition, offset, 5, b"k", b"v%d" % offset, HEADERS)._replace(**changes)
-    message = codec.dead_letter(record, element, reason, "what is wrong", 1 << 20)
+    message = encode_letter(DeadLetter(record, element, reason, "what is wrong"), 1 << 20)
     return Record("dead", 0, at, 9, message.key, message.value, message.headers)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from daemon import outputs
 from daemon.comparison import difference
-from models.engine import Answers, Scenarios, Smoothed
+from models.engine import Answers, ChainDigests, Scenarios, Smoothed
 from tests import examples
 
 NOON_MS = 1_795_687_200_000
@@ -63,6 +63,14 @@ def test_smoothed_bytes() -> None:
     assert one(output, kind="smoother", lag=5) == (
         b'{"stream":"pump-7","time":"2026-11-26T09:59:00.000Z","lag":5,"model_version":"a1b2",'
         b'"readings":{"value":null},"quantiles":{"value":{"0.1":1.0,"0.5":2.0,"0.9":3.0}}}'
+    )
+
+
+def test_digest_bytes() -> None:
+    """The chain engine's record is a digest in place of a forecast."""
+    assert one(ChainDigests(np.arange(32, dtype=np.uint8)[None])) == (
+        b'{"stream":"pump-7","time":"2026-11-26T10:00:00.000Z","model_version":"a1b2","digest":'
+        b'"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"}'
     )
 
 
