@@ -92,4 +92,4 @@ def test_a_plain_network_does_not_recall_over_a_hundred_steps() -> None:
 
 def test_an_lstm_recalls_over_a_hundred_steps() -> None:
     """The same task, updates, size and optimiser, with the forget gates open at the start."""
-    assert mean(recall("LSTM, forget bias 5", steps=100, updates=100)[-20:]) > 0.95
+    assert mean(recall("LSTM, forget bias 5", steps=100)[-20:]) > 0.95
