@@ -136,7 +136,8 @@ class Decoder:
     """
 
     def __init__(self, settings: InputSettings) -> None:
-        self._parser = Parser(settings)
+        parser = Parser(settings)
+        self._parse, self._fields = parser.parse, parser.fields
         self._max_bytes = settings.max_bytes
         self._max_elements = settings.max_elements
         self._elements = _elements_of(settings)  # of another format than JSON
@@ -200,7 +201,7 @@ class Decoder:
             raise BadRecord("too_large", f"the value has {len(value)} bytes, input.max_bytes is {self._max_bytes}")
         if self._elements is not None:
             return self._checked(self._elements(value, record.timestamp_ms), record)
-        parsed = self._parser.parse(value)
+        parsed = self._parse(value)
         if type(parsed) is not list:
             return [self._reading(parsed, record, 0)]
         if not 0 < len(parsed) <= self._max_elements:
@@ -217,7 +218,7 @@ class Decoder:
 
     def _reading(self, element: Any, record: Record, index: int) -> Reading:
         """The reading of one parsed element."""
-        fields = self._parser.fields(element)
+        fields = self._fields(element)
         stream, time, values = fields[0], fields[1], fields[2:]
         if stream is UNSET:
             stream = _id_of_key(record.key, index)

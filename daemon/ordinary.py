@@ -249,49 +249,27 @@ def _read_reading(
     ids: np.ndarray,
     used: int,
 ) -> tuple[int, int, int]:
-    """One object: where it ends, -1 where it is not ordinary; unsure numbers; bytes of ids."""
+    """One object into a row: where it ends, -1 where it is not ordinary; unsure numbers; bytes of ids."""
     found = 0  # a bit for each field
     time_ms[row] = timestamp_ms
     if at >= end or data[at] != _OPEN:
         return -1, doubts, used
     separator = _OPEN
     while separator != _CLOSE:
-        start = _blank(data, at + 1, end) + 1
-        at = _string(data, start - 1, end)
+        start = _blank(data, at + 1, end)
+        at = _string(data, start, end)
         if at < 0:
             return -1, doubts, used
-        field = _field(data, start, at - 1, names, name_ends)
-        at = _blank(data, at, end)
-        if at >= end or data[at] != _COLON or (field >= 0 and found >> field & 1 == 1):
+        field = _field(data, start + 1, at - 1, names, name_ends)
+        start = at = _content(data, at, end)
+        if at < 0 or (field >= 0 and found >> field & 1 == 1):
             return -1, doubts, used
-        at = _blank(data, at + 1, end)
-        if at >= end:
-            return -1, doubts, used
-        start = at
         if field == 0:
-            at = _string(data, at, end)
-            if at < 0 or not _names_a_stream(data, start + 1, at - 1):
-                return -1, doubts, used
-            for j in range(start + 1, at - 1):
-                ids[used] = data[j]
-                used += 1
-            ids[used] = _NEWLINE
-            used += 1
-        elif field == 1 and data[at] == _QUOTE:
-            at, time_ms[row] = _time(data, at + 1, end)
+            at, used = _read_stream(data, at, end, ids, used)
         elif field == 1:
-            at, number, sure, _ = _number(data, at, end)
-            if not sure:
-                return -1, doubts, used
-            time_ms[row] = np.int64(np.rint(number * 1000 if abs(number) < _FIRST_MS else min(number, 1e18)))
-        elif field >= 2 and data[at] == _NULL[0]:
-            at = _after(data[:end], at, _NULL)
-            values[row, field - 2] = math.nan
+            at, time_ms[row] = _read_time(data, at, end)
         elif field >= 2:
-            at, number, sure, before = _number(data, at, end)
-            if before > _MAX_DIGITS_BEFORE:
-                return -1, doubts, used
-            values[row, field - 2] = number
+            at, values[row, field - 2], sure = _read_value(data, at, end)
             if not sure:
                 unsure[doubts, 0], unsure[doubts, 1], unsure[doubts, 2] = row * values.shape[1] + field - 2, start, at
                 doubts += 1
@@ -311,6 +289,50 @@ def _read_reading(
     if not _FIRST_TIME_MS <= time_ms[row] <= _LAST_TIME_MS:
         return -1, doubts, used
     return at + 1, doubts, used
+
+
+@part
+def _content(data: np.ndarray, at: int, end: int) -> int:
+    """Where a field's content begins behind its name and colon; -1 where there is none."""
+    at = _blank(data, at, end)
+    if at >= end or data[at] != _COLON:
+        return -1
+    at = _blank(data, at + 1, end)
+    return at if at < end else -1
+
+
+@part
+def _read_stream(data: np.ndarray, at: int, end: int, ids: np.ndarray, used: int) -> tuple[int, int]:
+    """A stream id into the ids: where it ends, -1 where it is not ordinary; bytes of ids."""
+    start = at + 1
+    at = _string(data, at, end)
+    if at < 0 or not _names_a_stream(data, start, at - 1):
+        return -1, used
+    for j in range(start, at - 1):
+        ids[used] = data[j]
+        used += 1
+    ids[used] = _NEWLINE
+    return at, used + 1
+
+
+@part
+def _read_time(data: np.ndarray, at: int, end: int) -> tuple[int, int]:
+    """A time, as text or as a number: where it ends, -1 where it is not ordinary; its milliseconds."""
+    if data[at] == _QUOTE:
+        return _time(data, at + 1, end)
+    at, number, sure, _ = _number(data, at, end)
+    if not sure:
+        return -1, 0
+    return at, np.int64(np.rint(number * 1000 if abs(number) < _FIRST_MS else min(number, 1e18)))  # type: ignore[return-value]
+
+
+@part
+def _read_value(data: np.ndarray, at: int, end: int) -> tuple[int, float, bool]:
+    """A value of a channel: where it ends, -1 where it is not ordinary; its float64, and whether that is sure."""
+    if data[at] == _NULL[0]:
+        return _after(data[:end], at, _NULL), math.nan, True
+    at, number, sure, before = _number(data, at, end)
+    return at if before <= _MAX_DIGITS_BEFORE else -1, number, sure
 
 
 @part
