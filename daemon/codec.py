@@ -36,7 +36,7 @@ import orjson
 from msgspec import UNSET, UnsetType
 
 from config.settings import InputSettings
-from daemon import influx, senml
+from daemon import influx, ordinary, senml
 from daemon.chunks import Chunk
 from daemon.digits import NUMBER_BYTES, ROW_BYTES, six_digits_or_unsure, write_forecasts
 from daemon.errors import BadRecord
@@ -55,21 +55,15 @@ from daemon.records import DeadLetter, Reading, Record
 from daemon.senml import Element
 from models.engine import QuantileForecasts
 
-#: No stream id may begin so: keys of our own records do.
-RESERVED_PREFIX = "__recurd"
-MAX_ID_CHARACTERS = 256
+RESERVED_PREFIX, MAX_ID_CHARACTERS = ordinary.RESERVED_PREFIX, ordinary.MAX_ID_CHARACTERS
 #: Larger magnitudes are no measurements, and their squares would leave float32.
 MAX_MAGNITUDE = 1e15
-#: Numbers of this magnitude and above are milliseconds, smaller ones seconds (1e11 s is the year 5138, 1e11 ms is 1973).
-FIRST_MS = 1e11
-FIRST_TIME_MS = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
-LAST_TIME_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+FIRST_MS, FIRST_TIME_MS, LAST_TIME_MS = ordinary.FIRST_MS, ordinary.FIRST_TIME_MS, ordinary.LAST_TIME_MS
 _NEVER_MS = LAST_TIME_MS + 1
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_EPOCH = datetime(1970, 1, 1)
 # Half a millisecond before the epoch: the floor of a difference from it is the nearest millisecond.
-_ROUND_NAIVE = _EPOCH - timedelta(microseconds=500)
+_ROUND_NAIVE = datetime(1970, 1, 1) - timedelta(microseconds=500)
 _ROUND_UTC = _ROUND_NAIVE.replace(tzinfo=UTC)
 # `Reading(...)` runs Python code for each reading; this costs 0.2 us less.
 _new = tuple.__new__
@@ -94,18 +88,18 @@ class Decoded(NamedTuple):
         chunk = Chunk.of([record for record, _ in decoded])
         several = [readings for _, readings in decoded]
         counts = np.fromiter(map(len, several), np.int64, len(several))
-        return cls.made(chunk, counts, _Read.of(list(chain.from_iterable(several)), channels))
+        return cls.made(chunk, counts, _Columns.of(list(chain.from_iterable(several)), channels))
 
     @classmethod
-    def made(cls, chunk: Chunk, counts: np.ndarray, read: _Read) -> Decoded:
-        """Readings of a chunk's records, so many of each, int64 (N,)."""
+    def made(cls, chunk: Chunk, counts: np.ndarray, columns: _Columns) -> Decoded:
+        """Readings of a chunk's N records, in their order, so many of each: `counts`, int64 (N,)."""
         record = np.repeat(np.arange(len(chunk)), counts)
         element = np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)
-        columns = chunk.columns[:, (OFFSET, TIMESTAMP)][record]
-        return cls(chunk, *read, record, element, columns[:, 0], columns[:, 1])
+        offset, timestamp_ms = chunk.columns[:, (OFFSET, TIMESTAMP)][record].T
+        return cls(chunk, *columns, record, element, offset, timestamp_ms)
 
 
-class _Read(NamedTuple):
+class _Columns(NamedTuple):
     """R readings as columns."""
 
     streams: list[str]
@@ -113,19 +107,19 @@ class _Read(NamedTuple):
     values: np.ndarray  # float64 (R, C)
 
     @classmethod
-    def of(cls, readings: Sequence[Reading], channels: int) -> _Read:
+    def of(cls, readings: Sequence[Reading], channels: int) -> _Columns:
         streams, times_ms, values = zip(*readings, strict=True) if readings else ((), (), ())
         numbers = np.fromiter(chain.from_iterable(values), np.float64, len(readings) * channels)
         return cls(list(streams), np.array(times_ms, np.int64), numbers.reshape(len(readings), channels))
 
-    def among(self, others: _Read, is_other: np.ndarray) -> _Read:
+    def among(self, others: _Columns, is_other: np.ndarray) -> _Columns:
         """These readings and others, where `is_other` says, bool (R,); both stay in order."""
         place = np.empty(len(is_other), np.int64)
         place[~is_other] = np.arange(len(self.streams))
         place[is_other] = np.arange(len(self.streams), len(is_other))
         streams = self.streams + others.streams
         columns = (np.concatenate(pair)[place] for pair in zip(self[1:], others[1:], strict=True))
-        return _Read([streams[i] for i in place.tolist()], *columns)
+        return _Columns([streams[i] for i in place.tolist()], *columns)
 
 
 class Decoder:
@@ -150,10 +144,10 @@ class Decoder:
     def decode_all(self, records: Sequence[Record]) -> tuple[Decoded, list[DeadLetter]]:
         """The readings of many records, which `decode` gives of each, in their order; and the records that it refuses."""
         chunk = Chunk.of(records)
-        read, counts = self._read(chunk)
+        columns, counts = self._ordinary(chunk)
         left = np.flatnonzero(counts == 0)
         if not len(left):
-            return Decoded.made(chunk, counts, read), []
+            return Decoded.made(chunk, counts, columns), []
         several, dead = [], []
         for record in chunk.records(left):
             try:
@@ -161,18 +155,18 @@ class Decoder:
             except BadRecord as bad:
                 several.append([])
                 dead.append(DeadLetter(record, bad.index, bad.reason, str(bad)))
-        others = _Read.of(list(chain.from_iterable(several)), self._channels)
+        others = _Columns.of(list(chain.from_iterable(several)), self._channels)
         is_other = counts == 0
         counts[left] = np.fromiter(map(len, several), np.int64, len(several))
-        if read.streams:
-            others = read.among(others, np.repeat(is_other, counts))
+        if columns.streams:
+            others = columns.among(others, np.repeat(is_other, counts))
         return Decoded.made(chunk, counts, others), dead
 
-    def _read(self, chunk: Chunk) -> tuple[_Read, np.ndarray]:
+    def _ordinary(self, chunk: Chunk) -> tuple[_Columns, np.ndarray]:
         """The readings of the records that are ordinary, and how many each has, int64 (N,): 0 where it is not."""
         counts = np.zeros(len(chunk), np.int64)
         if not (self._is_flat and chunk.is_text):
-            return _Read.of([], self._channels), counts
+            return _Columns.of([], self._channels), counts
         starts, ends, timestamp_ms = np.ascontiguousarray(chunk.columns.T[[VALUE, VALUE_END, TIMESTAMP]])
         size = int((ends - starts).sum())
         rows = size // (LEAST_READING_BYTES + (self._channels - 1) * LEAST_CHANNEL_BYTES) + len(chunk) + 1
@@ -184,7 +178,7 @@ class Decoder:
         for place, start, end in unsure[:doubts].tolist():
             values.flat[place] = float(chunk.data[start:end].tobytes())
         streams = ids[:used].tobytes().decode().split("\n")[:-1]
-        return _Read(streams, time_ms[:count], values[:count]), counts
+        return _Columns(streams, time_ms[:count], values[:count]), counts
 
     def decode(self, record: Record) -> list[Reading]:
         """The record's readings in its own order, at least one.

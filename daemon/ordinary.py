@@ -154,12 +154,17 @@ LEAST_READING_BYTES, LEAST_CHANNEL_BYTES = 15, 6
 #: Most fields that can be told apart: a bit of an int64 each.
 MOST_FIELDS = 62
 
-# Rules of `daemon.codec`, as far as ordinary readings need them.
-_MAX_ID_BYTES = 256  # which are at most as many characters
-_MAX_DIGITS_BEFORE = 15
-_FIRST_MS = 1e11
-_FIRST_TIME_MS, _LAST_TIME_MS = -62_135_596_800_000, 253_402_300_799_999
-_RESERVED = _bytes("__recurd")
+# What `daemon.codec` and these loops must agree about stands here, since what is compiled sees no other file.
+#: Numbers of this magnitude and above are milliseconds, smaller ones seconds (1e11 s is the year 5138, 1e11 ms is 1973).
+FIRST_MS = 1e11
+FIRST_TIME_MS = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
+LAST_TIME_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+#: No stream id may begin so: keys of our own records do.
+RESERVED_PREFIX = "__recurd"
+MAX_ID_CHARACTERS = 256
+
+_MAX_DIGITS_BEFORE = 15  # before the point: such numbers are below `codec.MAX_MAGNITUDE`
+_RESERVED = _bytes(RESERVED_PREFIX)
 _EXACT = 2**53
 _TENS = np.array([float(f"1e{power}") for power in range(23)])
 _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
@@ -286,7 +291,7 @@ def _read_reading(
     wanted = (1 << len(name_ends)) - 1
     if found | 2 != wanted or (found & 2 == 0 and timestamp_ms == -1):
         return -1, doubts, used
-    if not _FIRST_TIME_MS <= time_ms[row] <= _LAST_TIME_MS:
+    if not FIRST_TIME_MS <= time_ms[row] <= LAST_TIME_MS:
         return -1, doubts, used
     return at + 1, doubts, used
 
@@ -323,7 +328,7 @@ def _read_time(data: np.ndarray, at: int, end: int) -> tuple[int, int]:
     at, number, sure, _ = _number(data, at, end)
     if not sure:
         return -1, 0
-    return at, np.int64(np.rint(number * 1000 if abs(number) < _FIRST_MS else min(number, 1e18)))  # type: ignore[return-value]
+    return at, np.int64(np.rint(number * 1000 if abs(number) < FIRST_MS else min(number, 1e18)))  # type: ignore[return-value]
 
 
 @part
@@ -378,7 +383,8 @@ def _names_a_stream(data: np.ndarray, start: int, end: int) -> bool:
     for j in range(start, end - 1):
         if data[j] == _FIRST_CONTROL[0] and data[j + 1] < _FIRST_CONTROL[1]:  # U+0080 to U+009F
             return False
-    return 0 < end - start <= _MAX_ID_BYTES and _after(data[:end], start, _RESERVED) < 0
+    # Bytes are at least as many as characters.
+    return 0 < end - start <= MAX_ID_CHARACTERS and _after(data[:end], start, _RESERVED) < 0
 
 
 @part
