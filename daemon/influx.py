@@ -16,19 +16,21 @@ from math import nan
 from daemon.errors import BadRecord
 from daemon.senml import Element
 
-_KEY = r"(?:\\[, =]|[^, =\n])+"
-_VALUE = r'"(?:[^"\\]|\\.)*"|[^, "\n]+'
+# Every repetition keeps what it took (`++`): an escape is one in any case, and no line is tried in two ways. A bad line could
+# otherwise be read in twice as many ways with each escape in it, and its time doubles so.
+_KEY = r"(?:\\[, =]|[^, =\n])++"
+_VALUE = r'"(?:[^"\\]|\\.)*+"|[^, "\r\n]++'
 _LINE = re.compile(
-    rf"(?P<measurement>(?:\\[, ]|[^, \n])+)(?P<tags>(?:,{_KEY}={_KEY})*) +"
-    rf"(?P<fields>{_KEY}=(?:{_VALUE})(?:,{_KEY}=(?:{_VALUE}))*)(?: +(?P<time>-?\d+))? *\r?(?:\n|\Z)",
+    rf"[ \t]*+(?P<measurement>(?:\\[, ]|[^, \n])++)(?P<tags>(?:,{_KEY}={_KEY})*+) ++"
+    rf"(?P<fields>{_KEY}=(?:{_VALUE})(?:,{_KEY}=(?:{_VALUE}))*+)(?: ++(?P<time>-?\d++))?+ *+\r?(?:\n|\Z)",
     re.DOTALL,
 )
 _TAG = re.compile(rf",({_KEY})=({_KEY})")
 _FIELD = re.compile(rf"({_KEY})=({_VALUE})", re.DOTALL)
-_SKIPPED = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)+|[ \t]*(?:#[^\n]*)?\Z")
-_ESCAPED = re.compile(r"\\([, =])")
+_SKIPPED = re.compile(r"(?:[ \t]*+(?:#[^\n]*+)?+\r?\n)++|[ \t]*+(?:#[^\n]*+)?+\Z")
+_ESCAPED, _ESCAPED_IN_MEASUREMENT = re.compile(r"\\([, =])"), re.compile(r"\\([, ])")
 _FLOAT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_INTEGER = re.compile(r"[-+]?\d+[iu]")
+_INTEGER = re.compile(r"[-+]?\d+i|\+?\d+u")
 _TRUE, _FALSE = ("t", "T", "true", "True", "TRUE"), ("f", "F", "false", "False", "FALSE")
 _SECONDS, _MILLISECONDS, _MICROSECONDS = 10**11, 10**14, 10**17
 
@@ -49,8 +51,9 @@ def elements(value: bytes, timestamp_ms: int, stream: str, field: str, channels:
     found: list[Element] = []
     for index, line in enumerate(_lines(value)):
         tags = dict(_TAG.findall(line["tags"]))
-        series = line["measurement"] + "".join(f",{key}={tags[key]}" for key in sorted(tags, key=_plain))
-        name = next((_plain(text) for key, text in tags.items() if _plain(key) == stream), None) or _plain(series)
+        series = "".join(f",{key}={tags[key]}" for key in sorted(tags, key=_plain))
+        named = next((_plain(text) for key, text in tags.items() if _plain(key) == stream), None)
+        name = named or _ESCAPED_IN_MEASUREMENT.sub(r"\1", line["measurement"]) + _plain(series)
         time_ms = _time_ms(line["time"], timestamp_ms, index)
         fields = {_plain(key): _number(text, index) for key, text in _FIELD.findall(line["fields"])}
         found += [Element(id, time_ms, values, index) for id, values in _values(name, fields, field, channels)]

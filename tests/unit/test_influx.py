@@ -60,6 +60,56 @@ def test_examples(line: str, expected: list[tuple[str, int, float]] | None) -> N
         assert [(one.stream, one.time_ms, one.values[0]) for one in decode(line)] == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("myMeasurement fieldKey=12485903u", [("myMeasurement:fieldKey", NOW_MS, 12485903.0)]),
+        (r"myMeasurement,tag\ Key1=tag\ Value1,tag\ Key2=tag\ Value2 fieldKey=100",
+         [("myMeasurement,tag Key1=tag Value1,tag Key2=tag Value2:fieldKey", NOW_MS, 100.0)]),
+        (r"foo,aB=y,a\ b=x value=99", [("foo,a b=x,aB=y", NOW_MS, 99.0)]),  # canonical form: by the keys without escapes
+        (r"my\=Measurement,a\=b=c\=d x\=y=1", [(r"my\=Measurement,a=b=c=d:x=y", NOW_MS, 1.0)]),  # no escape in a measurement
+        (r'm,tag=a\b\\c s="a\\",t="\\\"",n=1', [(r"m,tag=a\b\\c:n", NOW_MS, 1.0)]),  # in strings alone \\ is one backslash
+        ("# This is a comment\n \r\n\r\nm value=1\r\nm value=2 \r\n", [("m", NOW_MS, 1.0), ("m", NOW_MS, 2.0)]),
+        ("  # a comment\n  m  value=1  1556813561098000000  ", [("m", AT, 1.0)]),
+        ('"m",\'t\'="x" "f"=1', [('"m",\'t\'="x":"f"', NOW_MS, 1.0)]),  # quotes are part of names
+        ("m value=1 -1556813561098000000", [("m", -AT, 1.0)]),
+    ],
+)  # fmt: skip
+def test_what_the_reference_says(line: str, expected: list[tuple[str, int, float]]) -> None:
+    """Escapes, quotes, comments and whitespace as the reference page has them."""
+    assert [(one.stream, one.time_ms, one.values[0]) for one in decode(line)] == expected
+
+
+@pytest.mark.parametrize(
+    "line", ['fieldKey="this is a string"', 'fieldKey="fieldValue" 1556813561098000000', r'fieldKey="\"a\" b"']
+)
+def test_strings_of_the_reference_are_sound_and_no_readings(line: str) -> None:
+    """A record of strings alone is refused for having no number, not for its syntax."""
+    with pytest.raises(BadRecord, match="no number in it"):
+        decode(f"my\\ Measurement {line}")
+
+
+@pytest.mark.parametrize("limit", ["-9223372036854775808i", "9223372036854775807i", "18446744073709551615u"])
+def test_limits_of_integers(limit: str) -> None:
+    """They are sound; as a measurement they are beyond what a value may be."""
+    assert decode(f"m value=1,other={limit}")[0].values == (1.0,)
+    with pytest.raises(BadRecord, match=r"is beyond 1e\+15"):
+        decode(f"m value={limit}")
+
+
+@pytest.mark.parametrize("word", ["t", "T", "true", "True", "TRUE", "f", "F", "false", "False", "FALSE"])
+def test_booleans(word: str) -> None:
+    """One or zero where a setting names their field."""
+    assert decode(f"myMeasurement fieldKey={word}", value="fieldKey")[0].values == (float(word[0] in "tT"),)
+
+
+@pytest.mark.parametrize("start", ["m,a=x", "m a=x"])
+def test_a_bad_line_takes_no_time(start: str) -> None:
+    """An escape is read in one way: a short line with many of them, and a mistake at its end, once took hours."""
+    with pytest.raises(BadRecord, match="no line of line protocol"):
+        decode(start + r"\,b\=y" * 40 + " !")
+
+
 def test_settings_name_tag_and_field() -> None:
     """The tag that is the stream and the field that is the value may have any name."""
     line = r"cpu,ho\ st=a,region=eu usage\ idle=97.5,usage_user=2 1556813561098000000"
@@ -83,6 +133,12 @@ def test_channels_are_fields() -> None:
         ("cpu value=1\ncpu value=x", "syntax", 1),
         ("cpu,host value=1", "syntax", 0),
         ("cpu, value=1", "syntax", 0),
+        ("cpu,host= value=1", "syntax", 0),
+        (r"cpu,host=a\ value=1", "syntax", 0),
+        ("cpu value=TrUe", "syntax", 0),
+        ("cpu value=-1u", "syntax", 0),
+        ("cpu value='x'", "syntax", 0),
+        ('cpu value=1 "1556813561098000000"', "syntax", 0),
         ('cpu value="open', "syntax", 0),
         (b"cpu value=1\xff", "syntax", 0),
         ('cpu s="x"', "type", 0),
