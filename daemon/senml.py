@@ -1,8 +1,9 @@
 """SenML (RFC 8428) in JSON: packs with base fields, resolved into readings.
 
 A record of a pack with a number or a boolean (1 or 0) is a reading of the stream that its full name names; strings, data and sums
-are passed over. With several channels (`input.values`) the records of one base name and time are one reading of the stream that
-the base name names, each channel found by the name after it. Times below 2^28 are relative to the Kafka record's timestamp.
+are passed over. Where a name has several units in a pack, each is a stream of its own, `<name>:<unit>`. With several channels
+(`input.values`) the records of one base name and time are one reading of the stream that the base name names, each channel found
+by the name after it, or by that and the unit. Times below 2^28 are relative to the Kafka record's timestamp.
 No library fits: those that there are neither resolve packs strictly nor are kept.
 """
 
@@ -40,6 +41,23 @@ class _Base(NamedTuple):
     name: str = ""
     time_s: float = 0.0
     value: float = 0.0
+    unit: str = ""
+
+
+class _Resolved(NamedTuple):
+    """A record with a number, without base fields."""
+
+    base: str
+    name: str  # after the base name
+    unit: str
+    time_ms: float
+    number: float
+    at: int  # place in the pack
+
+    @property
+    def with_unit(self) -> str:
+        """The name after the base name, and the unit; one of them may be empty."""
+        return f"{self.name}:{self.unit}".strip(":")
 
 
 def elements(value: bytes, timestamp_ms: int, channels: Mapping[str, str]) -> list[Element]:
@@ -48,7 +66,7 @@ def elements(value: bytes, timestamp_ms: int, channels: Mapping[str, str]) -> li
     Args:
         value: The pack; its brackets must not nest deeper than the parser's recursion goes.
         timestamp_ms: What relative times are relative to; -1: they cannot be read.
-        channels: Names after the base name, by channel; empty: each full name is a stream.
+        channels: Names after the base name (or `<name>:<unit>`), by channel; empty: each full name is a stream.
 
     Raises:
         BadRecord: syntax, type, time or stream_id.
@@ -62,11 +80,19 @@ def elements(value: bytes, timestamp_ms: int, channels: Mapping[str, str]) -> li
     resolved = list(_resolved(pack, timestamp_ms))
     if channels:
         return _joined(resolved, channels)
-    return [Element(base + name, time_ms, (number,), index) for base, name, time_ms, number, index in resolved]
+    units: dict[str, set[str]] = {}
+    for one in resolved:
+        units.setdefault(one.base + one.name, set()).add(one.unit)
+    return [Element(_stream(one, units), one.time_ms, (one.number,), one.at) for one in resolved]
 
 
-def _resolved(pack: list[Any], timestamp_ms: int) -> Iterator[tuple[str, str, float, float, int]]:
-    """Base name, name, time, number and index of each record with a number."""
+def _stream(one: _Resolved, units: Mapping[str, set[str]]) -> str:
+    """The full name; with the unit where it has several in the pack, as a position beside a measurement has."""
+    name = one.base + one.name
+    return f"{name}:{one.unit}" if one.unit and len(units[name]) > 1 else name
+
+
+def _resolved(pack: list[Any], timestamp_ms: int) -> Iterator[_Resolved]:
     base = _Base()
     for index, record in enumerate(pack):
         _check(record, index)
@@ -74,6 +100,7 @@ def _resolved(pack: list[Any], timestamp_ms: int) -> Iterator[tuple[str, str, fl
             _text(record, "bn", base.name, index),
             _number(record, "bt", base.time_s, index),
             _number(record, "bv", base.value, index),
+            _text(record, "bu", base.unit, index),
         )
         number = _measured(record, base, index)
         if number is None:
@@ -81,7 +108,8 @@ def _resolved(pack: list[Any], timestamp_ms: int) -> Iterator[tuple[str, str, fl
         name = _text(record, "n", "", index)
         if not _NAME.fullmatch(base.name + name):
             raise BadRecord("stream_id", f"{base.name + name!r} is no name of SenML", index)
-        yield base.name, name, _time_ms(base.time_s + _number(record, "t", 0.0, index), timestamp_ms, index), number, index
+        time_ms = _time_ms(base.time_s + _number(record, "t", 0.0, index), timestamp_ms, index)
+        yield _Resolved(base.name, name, _text(record, "u", base.unit, index), time_ms, number, index)
 
 
 def _check(record: Any, index: int) -> None:
@@ -113,14 +141,14 @@ def _time_ms(time_s: float, timestamp_ms: int, index: int) -> float:
     return timestamp_ms + time_s * 1000
 
 
-def _joined(resolved: list[tuple[str, str, float, float, int]], channels: Mapping[str, str]) -> list[Element]:
+def _joined(resolved: list[_Resolved], channels: Mapping[str, str]) -> list[Element]:
     """Records of one base name and time as one reading, in the order of the first of each."""
     found: dict[tuple[str, float], dict[str, float]] = {}
     first: dict[tuple[str, float], int] = {}
-    for base, name, time_ms, number, index in resolved:
-        if name in channels.values():
-            found.setdefault((base, time_ms), {})[name] = number
-            first.setdefault((base, time_ms), index)
+    for one in resolved:
+        for name in {one.name, one.with_unit}.intersection(channels.values()):
+            found.setdefault((one.base, one.time_ms), {})[name] = one.number
+            first.setdefault((one.base, one.time_ms), one.at)
     return [
         Element(base.rstrip(":/"), time_ms, tuple(numbers.get(name, nan) for name in channels.values()), first[base, time_ms])
         for (base, time_ms), numbers in found.items()

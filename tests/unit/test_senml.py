@@ -29,13 +29,13 @@ def test_single_datapoint() -> None:
 
 
 def test_multiple_datapoints() -> None:
-    """RFC 8428, 5.1.2: the base name goes on until another one."""
+    """RFC 8428, 5.1.2, first example: the base name goes on until another one."""
     pack = '[{"bn":"urn:dev:ow:10e2073a01080063:","n":"voltage","u":"V","v":120.1},{"n":"current","u":"A","v":1.2}]'
     assert decode(pack) == [Reading(f"{DEVICE}:voltage", NOW_MS, (120.1,)), Reading(f"{DEVICE}:current", NOW_MS, (1.2,))]
 
 
 def test_base_time() -> None:
-    """RFC 8428, 5.1.2: times are added to the base time."""
+    """RFC 8428, 5.1.2, second example: times are added to the base time; a unit differs from the base unit."""
     pack = """[
       {"bn":"urn:dev:ow:10e2073a0108006:","bt":1.276020076001e+09,"bu":"A","bver":5,"n":"voltage","u":"V","v":120.1},
       {"n":"current","t":-5,"v":1.2},
@@ -52,8 +52,80 @@ def test_base_time() -> None:
     ]  # fmt: skip
 
 
+def test_a_stream_of_measurements() -> None:
+    """RFC 8428, 5.1.2, third example: a record may have a base name alone; the pack is sent on its way and has no end there."""
+    pack = """[
+      {"bn":"urn:dev:ow:10e2073a01080063","bt":1.320067464e+09,"bu":"%RH","v":21.2},
+      {"t":10,"v":21.3},
+      {"t":20,"v":21.4},
+      {"t":30,"v":21.4},
+      {"t":40,"v":21.5},
+      {"t":50,"v":21.5},
+      {"t":60,"v":21.5},
+      {"t":70,"v":21.6},
+      {"t":80,"v":21.7}"""
+    values = (21.2, 21.3, 21.4, 21.4, 21.5, 21.5, 21.5, 21.6, 21.7)
+    assert decode(pack + "]") == [Reading(DEVICE, 1_320_067_464_000 + i * 10_000, (value,)) for i, value in enumerate(values)]
+    with pytest.raises(BadRecord, match="truncated"):
+        decode(pack + ",")
+
+
+SEVERAL_MEASUREMENTS = """[
+  {"bn":"urn:dev:ow:10e2073a01080063","bt":1.320067464e+09,"bu":"%RH","v":20},
+  {"u":"lon","v":24.30621},
+  {"u":"lat","v":60.07965},
+  {"t":60,"v":20.3},
+  {"u":"lon","t":60,"v":24.30622},
+  {"u":"lat","t":60,"v":60.07965},
+  {"t":120,"v":20.7},
+  {"u":"lon","t":120,"v":24.30623},
+  {"u":"lat","t":120,"v":60.07966},
+  {"u":"%EL","t":150,"v":98},
+  {"t":180,"v":21.2},
+  {"u":"lon","t":180,"v":24.30628},
+  {"u":"lat","t":180,"v":60.07967}
+]"""
+RESOLVED = """[
+  {"n":"urn:dev:ow:10e2073a01080063","u":"%RH","t":1.320067464e+09,"v":20},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lon","t":1.320067464e+09,"v":24.30621},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lat","t":1.320067464e+09,"v":60.07965},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"%RH","t":1.320067524e+09,"v":20.3},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lon","t":1.320067524e+09,"v":24.30622},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lat","t":1.320067524e+09,"v":60.07965},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"%RH","t":1.320067584e+09,"v":20.7},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lon","t":1.320067584e+09,"v":24.30623},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lat","t":1.320067584e+09,"v":60.07966},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"%EL","t":1.320067614e+09,"v":98},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"%RH","t":1.320067644e+09,"v":21.2},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lon","t":1.320067644e+09,"v":24.30628},
+  {"n":"urn:dev:ow:10e2073a01080063","u":"lat","t":1.320067644e+09,"v":60.07967}
+]"""
+
+
+@pytest.mark.parametrize("pack", [SEVERAL_MEASUREMENTS, RESOLVED])
+def test_several_measurements_of_one_name(pack: str) -> None:
+    """RFC 8428, 5.1.3, and the same resolved, 5.1.4: one name has humidity, position and charge; each unit is a stream."""
+    readings = decode(pack)
+    assert len(readings) == 13
+    start_ms = 1_320_067_464_000
+    assert [(one.time_ms - start_ms, one.values[0]) for one in readings if one.stream == f"{DEVICE}:%RH"] == [
+        (0, 20.0), (60_000, 20.3), (120_000, 20.7), (180_000, 21.2)
+    ]  # fmt: skip
+    assert [one.values[0] for one in readings if one.stream == f"{DEVICE}:lon"] == [24.30621, 24.30622, 24.30623, 24.30628]
+    assert [one.values[0] for one in readings if one.stream == f"{DEVICE}:lat"] == [60.07965, 60.07965, 60.07966, 60.07967]
+    assert [one for one in readings if one.stream == f"{DEVICE}:%EL"] == [Reading(f"{DEVICE}:%EL", start_ms + 150_000, (98.0,))]
+
+
+def test_units_as_channels() -> None:
+    """RFC 8428, 5.1.3, as readings of several channels: humidity and position of one time are one reading."""
+    readings = decode(SEVERAL_MEASUREMENTS, values={"rh": "%RH", "lon": "lon", "lat": "lat"})
+    assert [one.values for one in readings][::3] == [(20.0, 24.30621, 60.07965), (21.2, 24.30628, 60.07967)]
+    assert {one.stream for one in readings} == {DEVICE}
+    assert len(readings) == 4
+
+
 def test_several_types_of_value() -> None:
-    """RFC 8428, 5.1.3: numbers are readings, booleans are 1 and 0, strings and data are none."""
+    """RFC 8428, 5.1.5: numbers are readings, booleans are 1 and 0, strings and data are none."""
     pack = """[
       {"bn":"urn:dev:ow:10e2073a01080063:","n":"temp","u":"Cel","v":23.1},
       {"n":"label","vs":"Machine Room"},
@@ -64,7 +136,7 @@ def test_several_types_of_value() -> None:
 
 
 def test_collection_of_resources() -> None:
-    """RFC 8428, 5.1.4: a new base name keeps the base time."""
+    """RFC 8428, 5.1.6: a new base name keeps the base time."""
     pack = """[
       {"bn":"2001:db8::2/","bt":1.320078429e+09,"n":"temperature","u":"Cel","v":25.2},
       {"n":"humidity","u":"%RH","v":30},
@@ -80,9 +152,29 @@ def test_collection_of_resources() -> None:
 
 
 def test_setting_an_actuator() -> None:
-    """RFC 8428, 5.1.5: a record of base fields alone is no reading."""
+    """RFC 8428, 5.1.7, first example: a record of base fields alone is no reading."""
     pack = '[{"bn":"urn:dev:ow:10e2073a01080063:"},{"n":"temp","v":23.1},{"n":"heat","u":"/","v":1},{"n":"fan","u":"/","v":0}]'
     assert [one.values for one in decode(pack)] == [(23.1,), (1.0,), (0.0,)]
+
+
+@pytest.mark.parametrize(
+    ("pack", "expected"),
+    [
+        ("""[
+           {"bt":1.320078429e+09,"bu":"/","n":"2001:db8::3","v":1},
+           {"n":"2001:db8::4","v":1}
+         ]""", [("2001:db8::3", 0, 1.0), ("2001:db8::4", 0, 1.0)]),
+        ("""[
+           {"bt":1.320078429e+09,"bu":"/","n":"2001:db8::3","v":0.5},
+           {"n":"2001:db8::4","v":0.5},
+           {"n":"2001:db8::3","t":0.1,"v":0},
+           {"n":"2001:db8::4","t":0.1,"v":0}
+         ]""", [("2001:db8::3", 0, 0.5), ("2001:db8::4", 0, 0.5), ("2001:db8::3", 100, 0.0), ("2001:db8::4", 100, 0.0)]),
+    ],
+)  # fmt: skip
+def test_switching_lights(pack: str, expected: list[tuple[str, int, float]]) -> None:
+    """RFC 8428, 5.1.7, second and third example: names without a base name; times to the millisecond."""
+    assert [(one.stream, one.time_ms - 1_320_078_429_000, one.values[0]) for one in decode(pack)] == expected
 
 
 def test_base_value_is_added() -> None:
@@ -113,6 +205,7 @@ def test_channels_of_one_base_name_and_time_are_one_reading() -> None:
         ([{"n": "a", "v": 1}, {"n": "b", "v": "1"}], "type", 1),
         ([{"n": "a", "v": True}], "type", 0),
         ([{"n": 5, "v": 1}], "type", 0),
+        ([{"n": "a", "v": 1, "u": 5}], "type", 0),
         ([{"n": "a", "v": 1, "bver": 11}], "type", 0),
         ([{"n": "a", "v": 1, "must_": 1}], "type", 0),
         ([{"v": 1}], "stream_id", 0),
