@@ -117,7 +117,7 @@ def write_forecasts(
             for each of its numbers.
         ends: int64 (B,), filled: where the text of each row ends, and that of the next one begins.
     """
-    targets, leads, levels = quantiles.shape[1:]
+    targets, _, levels = quantiles.shape[1:]
     bits, score_bits = quantiles.view(np.int64), scores.view(np.int64)
     at, id_end = 0, -1
     for i in range(len(ends)):
@@ -134,20 +134,8 @@ def write_forecasts(
             for q in range(levels):
                 at = _copy(form, cuts[piece - 1], cuts[piece], text, at)
                 piece += 1
-                for k in range(leads):
-                    number = quantiles[i, t, k, q]
-                    word, count = _short(number, bits[i, t, k, q])
-                    if count > 0:  # calls that take arrays would cost as much as the numbers
-                        if number < 0:
-                            text[at] = _MINUS
-                            at += 1
-                        at = _put(word, text, at) + count
-                    else:
-                        at, written = _write_number(number, bits[i, t, k, q], text, at)
-                        sure &= written
-                    text[at] = _COMMA
-                    at += 1
-                at -= 1
+                at, written = _write_fan(quantiles, bits, i, t, q, text, at)
+                sure &= written
         at = _copy(form, cuts[piece - 1], cuts[piece], text, at)
         at, written = _write_number(scores[i], score_bits[i], text, at)
         at = _copy(form, cuts[piece], cuts[piece + 1], text, at)
@@ -276,6 +264,26 @@ def _put(word: np.uint64, text: np.ndarray, at: int) -> int:
     for j in range(8):
         room[j] = word >> np.uint64(8 * j) & np.uint64(255)
     return at
+
+
+@part
+def _write_fan(numbers: np.ndarray, bits: np.ndarray, i: int, t: int, q: int, text: np.ndarray, at: int) -> tuple[int, bool]:
+    """A row's numbers of one target and level, with commas between them: where they end, and whether all were written."""
+    sure = True
+    for k in range(numbers.shape[2]):
+        number = numbers[i, t, k, q]
+        word, count = _short(number, bits[i, t, k, q])
+        if count > 0:  # calls that take arrays would cost as much as the numbers
+            if number < 0:
+                text[at] = _MINUS
+                at += 1
+            at = _put(word, text, at) + count
+        else:
+            at, written = _write_number(number, bits[i, t, k, q], text, at)
+            sure &= written
+        text[at] = _COMMA
+        at += 1
+    return at - 1, sure
 
 
 @part
