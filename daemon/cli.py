@@ -134,9 +134,9 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _play(settings: Settings, options: argparse.Namespace) -> int:
-    from daemon import playback, replay, selection
+    from daemon import playback, selection
 
-    selected = replay.Selected(settings, options.data, True, selection.until_ms(options.until), options.streams)
+    selected = selection.Selected(settings, options.data, True, selection.until_ms(options.until), options.streams)
     return playback.run(settings, options.data, speed=options.speed, topic=options.topic, select=selected.select, say=print)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from pathlib import Path
 
-from config.settings import InputSettings, SettingsError, parse_time_ms
+from config.settings import InputSettings, Settings, SettingsError, parse_time_ms
 from daemon.codec import Decoder
 from daemon.control import is_control, stream_of
+from daemon.csv_log import for_csv, is_csv, read_csv
 from daemon.epochs import Epoch, epoch_at
-from daemon.errors import BadRecord, StateError
+from daemon.errors import BadRecord, RecordingError, StateError
+from daemon.recording import Recording
 from daemon.records import Record
 
 
@@ -73,3 +76,66 @@ def of_streams(
             continue
         if any(map(wanted, streams)):
             yield record
+
+
+class Selected:
+    """The records of a file that a replay takes, with the epochs that it carries.
+
+    Args:
+        settings: For a file without epochs; the attribute `settings` is what its records are decoded under.
+        data: A recording or CSV file.
+        as_recorded: Whether the attribute `epochs` has those that a recording carries, by partition; else there are none.
+        until_ms: Each partition ends before its first record with this timestamp or a later one.
+        streams: Patterns: records without any such stream are left out; none is all.
+
+    Raises:
+        OperatorError: The file cannot be opened.
+        RecordingError: The epochs cannot be read; the iterators raise it for a record, after those before it were given.
+    """
+
+    def __init__(
+        self, settings: Settings, data: Path, as_recorded: bool = True, until_ms: int | None = None, streams: Sequence[str] = ()
+    ) -> None:
+        self.settings = for_csv(settings) if is_csv(data) else settings
+        recording = None if is_csv(data) else Recording(data)
+        self._all = read_csv(data, settings.input) if recording is None else iter(recording)
+        self.epochs = recording.epochs if recording is not None and as_recorded else {}
+        self.wanted = matcher(streams)
+        self._recording = recording
+        self._until_ms = until_ms
+
+    def select(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Those that are meant."""
+        if self._until_ms is not None:
+            records = until(records, self._until_ms)
+        if not is_all(self.wanted):
+            records = of_streams(records, self.wanted, self.settings.input, self.epochs)
+        return iter(records)
+
+    def records(self) -> Iterator[Record]:
+        """All that are meant, once."""
+        return self.select(self._all)
+
+    def polls(self, size: int) -> Iterator[Sequence[Record]]:
+        """All that are meant, once, at most `size` together; those before an unreadable line come before its error."""
+        if self._recording is None or self._until_ms is not None or not is_all(self.wanted):
+            yield from _polls(self.records(), size)
+        else:
+            for chunk in self._recording.chunks():
+                for first in range(0, len(chunk), size):
+                    yield chunk[first : first + size]
+
+
+def _polls(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    """Lists of `size` records; those before an unreadable line come before its error."""
+    poll: list[Record] = []
+    try:
+        for record in records:
+            poll.append(record)
+            if len(poll) == size:
+                yield poll
+                poll = []
+    except RecordingError:
+        yield poll
+        raise
+    yield poll

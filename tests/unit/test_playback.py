@@ -12,7 +12,7 @@ from daemon.errors import OperatorError, RecordingError
 from daemon.playback import merged, paced
 from daemon.recording import Writer
 from daemon.records import Record
-from daemon.replay import Selected
+from daemon.selection import Selected
 from tests import examples
 from tests.unit.test_control import reset
 
