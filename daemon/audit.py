@@ -7,6 +7,7 @@ the ends that they had at the start; what was committed by then must have its fo
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from daemon.epochs import Epoch
 from daemon.errors import EXIT_FAILED, OperatorError, RecordingError
 from daemon.pipeline import Pipeline
 from daemon.record import read_log, read_whole
-from daemon.recording import Recording
+from daemon.recording import Readable, Recording
 from daemon.records import Record
 from daemon.replay import Watch
 from daemon.report import write as write_report
@@ -53,10 +54,13 @@ class Sources(NamedTuple):
 
 
 class Log(Protocol):
-    """The records of a topic, wherever they are kept."""
+    """The records of a topic, wherever they are kept: a recording, or the topic itself."""
 
-    def partitions(self) -> list[int]: ...
-    def partition(self, number: int) -> Iterator[Record]: ...
+    def partitions(self) -> list[int]:
+        """The partitions that may hold records."""
+
+    def partition(self, number: int) -> Iterator[Record]:
+        """The records of one partition in order, from its start."""
 
 
 class TopicLog:
@@ -89,12 +93,12 @@ class Audit:
     committed: Mapping[int, int] | None = None  # up to here forecasts are due; None: everywhere
     starts: Mapping[int, int] = field(default_factory=dict)  # where the kept readings begin
     forecast_starts: Mapping[int, int] = field(default_factory=dict)  # the same of the forecasts
-    repeats: bool = False
-    part: bool = False
-    most: int = 10
-    watch: Watch | None = None
+    repeats: bool = False  # identical repetitions are allowed, as delivery at least once makes them
+    part: bool = False  # what lies before or after the forecasts that are there is not missed
+    most: int = 10  # differences said in full
+    watch: Watch | None = None  # is told of every poll
     found: Found = field(default_factory=Found)
-    damage: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)  # lines that cannot be read; several partitions may meet the same
     records: int = 0
     audited: int = 0  # partitions
     _said_s: float = field(default_factory=time.perf_counter)
@@ -106,11 +110,13 @@ class Audit:
             self.audited += 1
 
     def _partition(self, number: int) -> None:
+        """Audit one. What lies behind a line that cannot be read is neither called extra nor missing."""
+        readings, sent = Readable(self.readings.partition(number)), Readable(self.forecasts.partition(number))
         every = list(self.epochs.get(number, ()))
-        known = from_start(self.topic, every, self.starts.get(number, 0))
+        known = derivable(self.topic, every, self.starts.get(number, 0))
         comparison = Comparison(
             self.topic,
-            self._readable(self.forecasts.partition(number)),
+            iter(sent),
             self.found,
             repeats=self.repeats,
             since=known[0].first_offset if len(known) < len(every) else 0,
@@ -118,34 +124,31 @@ class Audit:
             open_end=self.part,
             most=self.most,
         )
-        damages = len(self.damage)
         if known:
-            self._derive(number, known, comparison)
-        if len(self.damage) == damages:
+            self._derive(number, known, readings, sent, comparison)
+        if readings.failure is None:
             comparison.finish()
+        damage = [str(one.failure) for one in (readings, sent) if one.failure is not None]
+        self.damage += [line for line in damage if line not in self.damage]
 
-    def _derive(self, number: int, known: list[Epoch], comparison: Comparison) -> None:
+    def _derive(
+        self, number: int, known: list[Epoch], readings: Iterable[Record], sent: Readable, comparison: Comparison
+    ) -> None:
+        """Derive a partition's forecasts from its readings and compare each."""
         here = Pipeline(number, known, self.engine_for)
         exact = Exactness(known)
-        due = self.committed.get(number, 0) if self.committed is not None else None
-        for poll in _polls(self._readable(self.readings.partition(number))):
+        due_end = self.committed.get(number, 0) if self.committed is not None else math.inf
+        for poll in _polls(iter(readings)):
             taken = [record for record in poll if record.offset >= known[0].first_offset]
             outcome = here.process(taken)
             self.records += len(taken)
             for message in outcome.forecasts:
-                offset = source_of(dict(message.headers)["source"]).offset
-                comparison.take(message, exact=exact.at(offset), due=due is None or offset < due)
+                source = source_of(dict(message.headers)["source"])
+                due = source.offset < due_end and sent.failure is None
+                comparison.take(source, message, exact=exact.at(source.offset), due=due)
             if self.watch is not None:
                 self.watch(number, taken, outcome, known)
             self._progress(number)
-
-    def _readable(self, records: Iterator[Record]) -> Iterator[Record]:
-        """The records before a line that cannot be read, which is noted."""
-        try:
-            yield from records
-        except RecordingError as error:
-            if str(error) not in self.damage:
-                self.damage.append(str(error))
 
     def _progress(self, number: int) -> None:
         now_s = time.perf_counter()
@@ -204,13 +207,12 @@ def run(
     scorer = Scorer(season_s) if report is not None or season_s is not None else None
     try:
         with ExitStack() as stack:
-            audit = _opened(settings, sources, stack)
-            audit.part, audit.most, audit.watch = part, most, None if scorer is None else scorer.watch
+            audit = _prepared(settings, sources, stack, part, most, None if scorer is None else scorer.watch)
             audit.run()
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
-    said = list(summary(audit, time.perf_counter() - started_s))
-    said[:0] = [] if scorer is None else scorer.lines()
+    said = [] if scorer is None else list(scorer.lines())
+    said += summary(audit, time.perf_counter() - started_s)
     for line in said:
         say(line)
     if report is not None and scorer is not None:
@@ -235,7 +237,7 @@ def summary(audit: Audit, seconds: float) -> Iterator[str]:
     if found.repeated:
         yield f"{found.repeated} forecasts were repeated, identically, as delivery at least once allows"
     if found.not_due:
-        yield f"{found.not_due} forecasts are not compared: not committed yet, or outside of what is kept"
+        yield f"{found.not_due} forecasts are not compared: not committed yet, or outside of what is kept or can be read"
     yield f"{audit.records} records of {audit.audited} partitions in {seconds:.1f} s"
     compared = f"{found.equal + found.close} forecasts of {len(found.streams)} streams"
     how = f", {found.close} of them to {TOLERANCE:g} under other arithmetic" if found.close else ", byte for byte"
@@ -248,7 +250,7 @@ def summary(audit: Audit, seconds: float) -> Iterator[str]:
         yield f"{compared} are equal{how}"
 
 
-def from_start(topic: str, known: list[Epoch], start: int) -> list[Epoch]:
+def derivable(topic: str, known: list[Epoch], start: int) -> list[Epoch]:
     """The epochs that can be derived from a log that begins at `start`: all, or those from a cold one on.
 
     Raises:
@@ -266,7 +268,7 @@ def from_start(topic: str, known: list[Epoch], start: int) -> list[Epoch]:
     return known[cold:]
 
 
-def _opened(settings: Settings, sources: Sources, stack: ExitStack) -> Audit:
+def _prepared(settings: Settings, sources: Sources, stack: ExitStack, part: bool, most: int, watch: Watch | None) -> Audit:
     """Everything that is needed, in the order that makes ends fit: what was committed, forecasts, readings, epochs."""
     broker = cache(lambda: connect(settings))
 
@@ -282,15 +284,18 @@ def _opened(settings: Settings, sources: Sources, stack: ExitStack) -> Audit:
         readings=readings,
         forecasts=forecasts,
         epochs=epochs,
-        engine_for=Engines(_versions(settings, sources, broker, weighed(epochs)).get),
+        engine_for=Engines(_versions(settings, sources, broker, with_weights(epochs)).get),
         committed=committed,
         starts=readings.starts if isinstance(readings, TopicLog) else {},
         forecast_starts=forecasts.starts if isinstance(forecasts, TopicLog) else {},
         repeats=settings.kafka.delivery == "at_least_once",
+        part=part,
+        most=most,
+        watch=watch,
     )
 
 
-def weighed(epochs: Mapping[int, Sequence[Epoch]]) -> set[str]:
+def with_weights(epochs: Mapping[int, Sequence[Epoch]]) -> set[str]:
     """The versions among epochs that have weights."""
     every = [epoch for part in epochs.values() for epoch in part]
     return {epoch.model_version for epoch in every if kinds.has_weights(epoch.engine)} - {NAIVE}

@@ -95,21 +95,21 @@ class Comparison:
         self._topic, self._sent, self._found = topic, sent, found
         self._since = since
         self._repeats, self._open_start, self._open_end, self._most = repeats, open_start, open_end, most
-        self._next: tuple[Source, Record] | None = None
+        self._next: tuple[Source, Record] | None = None  # sent, and not compared yet
         self._last: Source | None = None  # sent and compared
         self._missing: set[Source] = set()
-        self._values: OrderedDict[Source, int] = OrderedDict()
+        self._hashes: OrderedDict[Source, int] = OrderedDict()  # of what was compared, where repetitions are allowed
         self._advance()
 
-    def take(self, message: Message, *, exact: bool, due: bool) -> None:
+    def take(self, source: Source, message: Message, *, exact: bool, due: bool) -> None:
         """Compare a derived forecast with what was sent for its reading.
 
         Args:
-            message: It.
+            source: The reading; behind that of the forecast taken before.
+            message: The forecast.
             exact: To the byte, or to the tolerance.
             due: It must have been sent.
         """
-        source = source_of(dict(message.headers)["source"])
         while self._next is not None and self._next[0] < source:
             self._stray(*self._next)
             self._advance()
@@ -127,6 +127,7 @@ class Comparison:
             self._advance()
 
     def _advance(self) -> None:
+        """Go to the next sent forecast that can be compared."""
         self._next = None
         for record in self._sent:
             source = self._placed(record)
@@ -155,29 +156,29 @@ class Comparison:
             self._differ("misplaced", record, "", f"the forecast of {self._reading(source)} comes after a later one")
         elif self._last is None or source > self._last:
             self._differ("extra", record, "", f"no reading asks for a forecast of {self._reading(source)}")
-        elif self._repeats and self._values.get(source) == hash((record.key, record.value)):
+        elif self._repeats and self._hashes.get(source) == hash((record.key, record.value)):
             self._found.repeated += 1
-        elif self._repeats and source in self._values:
+        elif self._repeats and source in self._hashes:
             self._differ("differs", record, "", f"the forecast of {self._reading(source)} is repeated with other bytes")
         else:
             self._differ("doubled", record, "", f"the forecast of {self._reading(source)} was sent before")
 
     def _absent(self, source: Source, message: Message, due: bool) -> None:
+        """A derived forecast that was not sent in its place."""
         if not due or (self._open_start and self._last is None) or (self._open_end and self._next is None):
             self._found.not_due += 1
             return
         self._missing.add(source)
         before = f"{_place(self._next[1])} is already that of {self._reading(self._next[0])}" if self._next else "nothing follows"
         what = f"its forecast is missing: {before}"
-        difference = Difference("missing", self._reading(source), _name(message.key), "", what)
-        self._found.add(difference, self._most)
+        self._found.add(Difference("missing", self._reading(source), _name(message.key), "", what), self._most)
 
     def _compare(self, source: Source, message: Message, record: Record, exact: bool) -> None:
         self._found.streams.add((source.partition, message.key))
         if self._repeats:
-            self._values[source] = hash((record.key, record.value))
-            if len(self._values) > _REMEMBERED:
-                self._values.popitem(last=False)
+            self._hashes[source] = hash((record.key, record.value))
+            if len(self._hashes) > _REMEMBERED:
+                self._hashes.popitem(last=False)
         if record.key != message.key:
             self._differ("differs", record, "key", f"sent {record.key!r}, derived {message.key!r}")
         elif record.value == message.value:

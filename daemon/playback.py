@@ -18,7 +18,7 @@ from daemon import logs
 from daemon.brokers import connect
 from daemon.csv_log import is_csv, read_csv
 from daemon.errors import EXIT_FAILED, OperatorError, RecordingError
-from daemon.recording import Recording
+from daemon.recording import Readable, Recording
 from daemon.records import Record
 
 PROGRESS_S = 5.0
@@ -82,7 +82,12 @@ def run(
 
 
 def merged(settings: Settings, data: Path, partitions: int) -> Iterator[Record]:
-    """All records by rising timestamp, each partition's in its own order; those of CSV files with a partition for each stream."""
+    """All records by rising timestamp, each partition's in its own order; those of CSV files with a partition for each stream.
+
+    Raises:
+        OperatorError: The topic, of so many partitions, lacks one of the recording.
+        RecordingError: A line cannot be read; after all records of other partitions, and those of its own before it, were given.
+    """
     if is_csv(data):
         for record in read_csv(data, settings.input):
             yield record._replace(partition=zlib.crc32(record.key or b"") % partitions)
@@ -93,7 +98,11 @@ def merged(settings: Settings, data: Path, partitions: int) -> Iterator[Record]:
         raise OperatorError(
             f"{data} has records of partition {numbers[-1]}, the topic has {partitions} partitions: it needs {numbers[-1] + 1}."
         )
-    yield from heapq.merge(*map(recording.partition, numbers), key=lambda record: record.timestamp_ms)
+    parts = [Readable(recording.partition(number)) for number in numbers]
+    yield from heapq.merge(*parts, key=lambda record: record.timestamp_ms)
+    failures = [part.failure for part in parts if part.failure is not None]
+    if failures:
+        raise min(failures, key=lambda failure: failure.line)
 
 
 def paced(

@@ -194,14 +194,22 @@ class Recording:
         return sorted(found)
 
     def partition(self, number: int) -> Iterator[Record]:
-        """The records of one partition. Lines of others as `Writer` writes them are passed over unread."""
+        """The records of one partition.
+
+        Lines of others as `Writer` writes them are passed over unread, but for the file's last one: where it is cut there, no
+        partition ends well.
+        """
         reader, wanted = _Reader(self.path), (_EPOCH_START, _PARTITION_START + b"%d," % number)
+        others = b""
         for reader.number, line in lines(self.path):
             if line.startswith(_PARTITION_START) and not line.startswith(wanted):
+                others = line
                 continue
+            others = b""
             record = reader.record(line)
             if record is not None and record.partition == number:
                 yield record
+        reader.record(others)
 
     def _add_epoch(self, number: int, line: bytes) -> None:
         try:
@@ -214,6 +222,20 @@ class Recording:
         if known and epoch.first_offset <= known[-1].first_offset:
             raise RecordingError(self.path, number, f"the epochs of partition {epoch.partition} do not rise by first offset")
         known.append(epoch)
+
+
+class Readable:
+    """Records up to a line that cannot be read; `failure` is then its error."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = records
+        self.failure: RecordingError | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        try:
+            yield from self._records
+        except RecordingError as error:
+            self.failure = error
 
 
 class _Reader:

@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import Settings
 from daemon import audit, fingerprints
-from daemon.audit import Exactness, Sources, from_start
+from daemon.audit import Exactness, Sources, derivable
 from daemon.engines import Engines
 from daemon.epochs import Epoch
 from daemon.errors import OperatorError
@@ -114,7 +114,7 @@ def test_part_of_the_forecasts(tmp_path: Path) -> None:
     """A recording of a part is compared where it is; a gap inside is still found."""
     sent = served()
     code, said = audited(sources(tmp_path, [*sent[10:30], *sent[50:70]]), part=True)
-    assert (code, said[0]) == (0, "40 forecasts are not compared: not committed yet, or outside of what is kept")
+    assert (code, said[0]) == (0, "40 forecasts are not compared: not committed yet, or outside of what is kept or can be read")
     assert audited(sources(tmp_path, [*sent[10:20], *sent[21:30], *sent[50:70]]), part=True)[0] == 1
 
 
@@ -127,6 +127,31 @@ def test_cut_recording_is_audited_as_far_as_it_goes(tmp_path: Path) -> None:
     assert code == 1
     assert f"{plain}, line 83" in said[0]
     assert said[-1] == "79 forecasts of 6 streams are equal, byte for byte, as far as the recordings can be read"
+
+
+def test_damage_that_all_partitions_meet_is_said_once_and_ends_each(tmp_path: Path) -> None:
+    """Behind a line that is no record nothing is derived, so that no forecast there is called extra."""
+    plain = write(tmp_path / "readings.jsonl", READINGS, EPOCHS)
+    lines = plain.read_bytes().splitlines(keepends=True)
+    plain.write_bytes(b"".join([*lines[:43], b"no record\n", *lines[43:]]))
+    code, said = audited(sources(tmp_path)._replace(readings=plain))
+    assert code == 1
+    assert [f"{plain}, line 44: " in line for line in said] == [True, False, False]
+    assert said[-1] == "40 forecasts of 6 streams are equal, byte for byte, as far as the recordings can be read"
+
+
+def test_forecasts_behind_damage_are_not_missed(tmp_path: Path) -> None:
+    """What cannot be read may have been sent; a gap before the damage is still found."""
+    given = sources(tmp_path)
+    sent = write(tmp_path / "sent.jsonl", [*served()[:10], *served()[11:]])
+    whole = sent.read_bytes()
+    sent.write_bytes(whole[: whole.index(b"0,30,0")])
+    code, said = audited(given._replace(forecasts=sent))
+    assert code == 1
+    assert said[0].startswith("missing: readings[0]@10, ")
+    assert f"{sent}, line 30: " in said[1]
+    assert said[2].startswith("50 forecasts are not compared: ")
+    assert said[-1].startswith("1 DIFFERENCES (1 missing); 29 forecasts")
 
 
 def test_other_arithmetic_is_said_and_compared_to_a_tolerance(tmp_path: Path) -> None:
@@ -154,10 +179,10 @@ def test_exactness_ends_with_other_arithmetic_and_begins_anew_where_it_is_cold()
 def test_gone_records_are_refused_unless_a_cold_start_follows() -> None:
     """Where the log begins after the epochs, only what a cold epoch begins can be derived."""
     known = [epoch(0, 0), epoch(0, 20), epoch(0, 30, cold=True)]
-    assert from_start("in", known, 0) == known
-    assert from_start("in", known, 25) == known[2:]
+    assert derivable("in", known, 0) == known
+    assert derivable("in", known, 25) == known[2:]
     with pytest.raises(OperatorError, match=r"Records of in\[0\] before offset 31 are gone, but .* from 0 on"):
-        from_start("in", known, 31)
+        derivable("in", known, 31)
 
 
 def test_recording_without_epochs_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daemon.comparison import Comparison, Found, difference, field_at
+from daemon.comparison import Comparison, Found, Source, difference, field_at
 from daemon.records import Message, Record
 
 
@@ -28,7 +28,7 @@ def compare(sent: Sequence[Record], exact: bool = True, due: int = 99, **options
     found = Found()
     comparison = Comparison("in", iter(sent), found, **options)
     for offset, message in enumerate(DERIVED):
-        comparison.take(message, exact=exact, due=offset < due)
+        comparison.take(Source(0, offset, 0), message, exact=exact, due=offset < due)
     comparison.finish()
     return found
 
@@ -131,8 +131,8 @@ def test_most_are_kept_and_all_are_counted() -> None:
     """A long list of differences is cut, not its count."""
     found = Found()
     comparison = Comparison("in", iter([]), found, most=2)
-    for message in DERIVED:
-        comparison.take(message, exact=True, due=True)
+    for offset, message in enumerate(DERIVED):
+        comparison.take(Source(0, offset, 0), message, exact=True, due=True)
     assert (len(found.differences), found.kinds) == (2, {"missing": 6})
 
 
@@ -151,7 +151,7 @@ def test_what_was_sent_before_a_cold_start_is_passed_over() -> None:
     """It cannot be derived any more; from there on all is compared."""
     found = Found()
     comparison = Comparison("in", iter(SENT), found, since=3)
-    for message in DERIVED[3:]:
-        comparison.take(message, exact=True, due=True)
+    for offset, message in enumerate(DERIVED[3:], 3):
+        comparison.take(Source(0, offset, 0), message, exact=True, due=True)
     comparison.finish()
     assert (found.equal, found.not_due, found.kinds) == (3, 3, {})

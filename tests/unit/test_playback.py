@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,16 @@ def test_partitions_are_merged_by_time(tmp_path: Path) -> None:
     assert order == [(0, 1), (1, 2), (1, 2), (0, 3), (1, 4), (0, 5)]
     with pytest.raises(OperatorError, match="has records of partition 1, the topic has 1 partitions"):
         list(merged(Settings(), data, 1))
+
+
+def test_a_cut_recording_gives_all_that_can_be_read(tmp_path: Path) -> None:
+    """However far apart the partitions are in time, each is sent up to the cut, which is named last."""
+    data = write(tmp_path / "log.jsonl", [*at(1, 2, partition=1), *at(7, 8, 9), *at(3, partition=2)])
+    data.write_bytes(data.read_bytes()[:-5])
+    found = merged(Settings(), data, 3)
+    assert [one.timestamp_ms for one in islice(found, 5)] == [1000, 2000, 7000, 8000, 9000]
+    with pytest.raises(RecordingError, match="line 6: "):
+        next(found)
 
 
 def test_streams_of_a_csv_file_are_spread(tmp_path: Path) -> None:
