@@ -69,7 +69,7 @@ class RecordingError(StateError):
     """A line of a file that cannot be read. What stands before it is sound and has been given out."""
 
     def __init__(self, path: Path, line: int, what: str) -> None:
-        super().__init__(f"{path}, line {line}: {what}.")
+        super().__init__(f"{path}, line {line}: {what}{'' if what.endswith('?') else '.'}")
         self.line = line
 
 

@@ -89,20 +89,22 @@ def texts(path: Path) -> Iterator[bytes]:
         OperatorError: The file cannot be opened.
         RecordingError: Compressed data is damaged or cut; after the whole lines before that were given.
     """
-    rest, number = b"", 0
+    number = 0
+    rest: list[bytes] = []  # joined once: a long line would else be copied with each of its pieces
     try:
         for piece in _pieces(path):
             end = piece.rfind(b"\n") + 1
             if end:
-                text, rest = rest + piece[:end], piece[end:]
+                text = b"".join([*rest, piece[:end]])
                 number += text.count(b"\n")
                 yield text
-            else:
-                rest += piece
+                rest.clear()
+            if end < len(piece):
+                rest.append(piece[end:])
     except zstandard.ZstdError as error:
         raise RecordingError(path, number + 1, f"the compressed data is damaged ({error})") from None
     if rest:
-        yield rest + b"\n"
+        yield b"".join([*rest, b"\n"])
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -119,18 +121,21 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _unpacked(read: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompressed data of one frame after another; a missing end is an error, which the library's own reader passes over."""
-    whole, held = True, b""
+    """Decompressed data of one frame after another; a missing end is an error, which the library's own reader passes over.
+
+    So is a file without any frame: what is written has one even where it is empty.
+    """
+    frame, held = None, b""
     for packed in read:
         while packed:
-            if whole:
+            if frame is None or frame.eof:
                 frame = zstandard.ZstdDecompressor().decompressobj()
             held += frame.decompress(packed)
-            whole, packed = frame.eof, frame.unused_data
-            if whole or len(held) > _HELD_BYTES:
+            packed = frame.unused_data
+            if frame.eof or len(held) > _HELD_BYTES:
                 yield held
                 held = b""
-    if not whole:
+    if frame is None or not frame.eof:
         yield held
         raise zstandard.ZstdError("it ends too early")
 

@@ -61,6 +61,9 @@ _encode = msgspec.json.Encoder().encode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_epoch = msgspec.json.Decoder(_EpochLine).decode
 _EPOCH_START = b'{"epoch":'
+_ZSTD_START = b"\x28\xb5\x2f\xfd"
+_ZSTD = "it is zstd, so its name must end in .zst"
+_SHAPE = "a line is a Kafka record with partition, offset, key and value, as `recurd record` writes it"
 _PARTITION_START = b'{"partition":'
 
 
@@ -309,7 +312,8 @@ class _Reader:
             key, value = _raw_or_none(read.key), _raw_or_none(read.value)
             headers = tuple((name, _raw(text)) for name, text in read.headers)
         except (msgspec.MsgspecError, UnicodeError, binascii.Error) as error:
-            raise RecordingError(self._path, self.number, f"no record can be read from it ({error}); was the file cut?") from None
+            hint = _ZSTD if line.startswith(_ZSTD_START) else "was the file cut?" if "truncated" in str(error) else _SHAPE
+            raise RecordingError(self._path, self.number, f"no record can be read from it ({error}): {hint}") from None
         if read.partition < 0 or read.offset < 0:
             raise RecordingError(self._path, self.number, "partition and offset cannot be negative")
         self._rise(read.partition, read.offset)

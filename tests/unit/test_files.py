@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from daemon import files
 from daemon.errors import OperatorError, RecordingError
 from daemon.files import lines, packed, texts, written
 
@@ -61,3 +62,31 @@ def test_damaged_zstd_is_named(tmp_path: Path) -> None:
     (tmp_path / "log.zst").write_bytes(b"plain text")
     with pytest.raises(RecordingError, match="line 1: the compressed data is damaged"):
         list(lines(tmp_path / "log.zst"))
+
+
+def test_an_empty_file_is_no_zstd(tmp_path: Path) -> None:
+    """What was cut to nothing is damaged; what is empty was written as a frame."""
+    path = tmp_path / "log.zst"
+    path.touch()
+    with pytest.raises(RecordingError, match=r"line 1: the compressed data is damaged \(it ends too early"):
+        list(lines(path))
+    with written(path):
+        pass
+    assert list(lines(path)) == []
+
+
+def test_a_line_of_many_pieces_is_put_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was copied with each of its pieces would take the square of its length."""
+
+    class Piece(bytes):
+        def __radd__(self, _before: bytes) -> bytes:
+            raise AssertionError("copied")
+
+    monkeypatch.setattr(files, "_pieces", lambda _path: iter([b"a\nb", *[Piece(b"x" * 7)] * 500, b"\n\nlast"]))
+    assert list(lines(Path("log"))) == [(1, b"a"), (2, b"b" + b"x" * 3500), (4, b"last")]
+
+
+def test_a_message_ends_with_one_mark() -> None:
+    """A question stays one."""
+    assert str(RecordingError(Path("log"), 3, "was it cut?")) == "log, line 3: was it cut?"
+    assert str(RecordingError(Path("log"), 3, "no")) == "log, line 3: no."

@@ -110,8 +110,9 @@ def test_epoch_after_a_record_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ('{"partition": 0, "offset": 5', "was the file cut"),
+        ('{"partition": 0, "offset": 5', "(Input data was truncated): was the file cut?"),
         ("no json", "no record can be read"),
+        ('{"stream": "pump-7", "value": 21.4}', "unknown field `stream`): a line is a Kafka record with partition, offset, key"),
         ('{"offset": 50}', "missing required field `partition`"),
         ('{"partition": 0, "offset": "50"}', "no record can be read"),
         ('{"partition": 0, "offset": 50, "volume": 1}', "unknown field `volume`"),
@@ -151,6 +152,13 @@ def test_epochs_rise(tmp_path: Path) -> None:
         writer.write_epoch(EPOCHS[0])
     with pytest.raises(RecordingError, match="line 2: the epochs of partition 0 do not rise"):
         Recording(path)
+
+
+def test_zstd_without_its_ending_is_named(tmp_path: Path) -> None:
+    """The name says whether a file is compressed; where it is wrong, the message says so."""
+    path = write(tmp_path / "log.jsonl.zst").rename(tmp_path / "log.jsonl")
+    with pytest.raises(RecordingError, match=r"line 1: .*: it is zstd, so its name must end in \.zst"):
+        list(Recording(path))
 
 
 def test_damage_inside_compressed_data_is_named_and_what_stands_before_it_is_given(tmp_path: Path) -> None:
