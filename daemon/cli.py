@@ -113,6 +113,7 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
     from daemon import garbage, replay
 
     garbage.settle()
+    _check_speed(options)
     if options.speed is not None:
         return _play(settings, options)
     with _weights_errors():
@@ -131,6 +132,16 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
             season_s=options.season,
             say=print,
         )
+
+
+def _check_speed(options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect: with --speed nothing is forecast, without it nothing is sent."""
+    if options.speed is None and options.topic is not None:
+        raise SettingsError("--topic says where --speed sends records: add --speed N, or remove it.")
+    forecasting = ("weights", "out", "report", "season", "retrain_every", "retrain_from", "ignore_epochs", "with_source")
+    given = [f"--{name.replace('_', '-')}" for name in forecasting if getattr(options, name)]
+    if options.speed is not None and given:
+        raise SettingsError(f"--speed sends records to a topic and forecasts nothing: remove {', '.join(given)}.")
 
 
 def _play(settings: Settings, options: argparse.Namespace) -> int:

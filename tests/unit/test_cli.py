@@ -123,6 +123,20 @@ def test_replay_options(put: Callable[..., None], tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--speed", "2", "--out", "f"], "--speed sends records to a topic and forecasts nothing: remove --out."),
+        (["--speed", "2", "--with-source", "--weights", "w"], "nothing: remove --weights, --with-source."),
+        (["--topic", "t"], "--topic says where --speed sends records: add --speed N, or remove it."),
+    ],
+)
+def test_replay_options_that_would_do_nothing(capsys: pytest.CaptureFixture[str], options: list[str], said: str) -> None:
+    """Nobody waits for a file that is never written, or for records that are never sent."""
+    assert cli.main(["replay", "a.jsonl", *options]) == 2
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
 def test_train_options(put: Callable[..., None]) -> None:
     """The seed is a number, the time is left as it stands."""
     got: list[Any] = []
