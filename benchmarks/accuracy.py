@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.data_sets import folder_with
 from benchmarks.report import Measure
-from benchmarks.unseen import FOLDER
 from config.settings import Settings, parse_time_ms
 from daemon import replay, train
 from daemon.codec import format_time
@@ -57,13 +56,11 @@ WEATHER = ("temp", "dewp", "humid", "wind_speed", "pressure", "visib")
 
 def run(scale: float) -> list[Measure]:
     """All files that are there, over three seeds; a scale below 1 takes so many of the seeds."""
-    folder = Path(os.environ.get(FOLDER) or "/nowhere")
     measures = []
     for data in DATA:
-        if (folder / data.path).is_file():
+        folder = folder_with(f"accuracy on {data.name}", data.path)
+        if folder is not None:
             measures += _measures(data, folder / data.path, SEEDS[: max(1, round(scale * len(SEEDS)))])
-        else:
-            print(f"accuracy: {data.name} is left out, since {FOLDER} names no folder that holds {data.path}")
     return measures
 
 
@@ -85,12 +82,10 @@ def _measures(data: Data, path: Path, seeds: tuple[int, ...]) -> list[Measure]:
     count = data.rows or grid.values.shape[1]
     grid = grid._replace(values=grid.values[:, :count])
     trained, scored = (int(part if part > 1 else part * count) for part in (data.trained, data.scored))
-    origins = slice(scored, count - HORIZON)
-    actual, unit = grid.actual(scored, count - HORIZON), np.nanstd(grid.values[:, :trained], axis=1)[:, None, None]
-    last = _carried(grid.values)[:, origins, None]
-    known = ~np.isnan(grid.values[:, origins, None] + actual)  # an origin without a reading has no forecast
-    ridge = _by_stream(np.abs(actual - _ridge(grid.values, scored, count)) / unit, known)
-    found = [_scores(grid, path, trained, origins, actual, unit, known, last, seed) for seed in seeds]
+    truth = Truth.of(grid, trained, slice(scored, count - HORIZON))
+    known = truth.known
+    ridge = _by_stream(np.abs(truth.actual - _ridge(grid.values, scored, count)) / truth.unit, known)
+    found = [_scores(grid, trained, truth, seed) for seed in seeds]
     mae, pinball, covered, lead_one, seconds = (np.mean(column, axis=0) for column in zip(*found, strict=True))
     strict = not np.isnan(data.pinball)  # what else is wanted, is wanted where this is
     pooled = float((covered * known.sum((1, 2))).sum() / known.sum())
@@ -110,17 +105,25 @@ def _measures(data: Data, path: Path, seeds: tuple[int, ...]) -> list[Measure]:
     return [Measure(f"{data.name}: {what}", float(value), "", low, high) for what, value, low, high in rows]
 
 
-def _scores(
-    grid: Grid,
-    path: Path,
-    trained: int,
-    origins: slice,
-    actual: np.ndarray,
-    unit: np.ndarray,
-    known: np.ndarray,
-    last: np.ndarray,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+class Truth(NamedTuple):
+    """What forecasts from some origins are held to."""
+
+    origins: slice
+    actual: np.ndarray  # (S, origins, K), NaN never came
+    known: np.ndarray  # bool (S, origins, K): pairs that are scored
+    last: np.ndarray  # (S, origins, 1), the last value
+    unit: np.ndarray  # (S, 1, 1), each stream's standard deviation where it is trained on
+
+    @classmethod
+    def of(cls, grid: Grid, trained: int, origins: slice) -> Truth:
+        """Of the origins; the first `trained` hours are trained on."""
+        actual = grid.actual(origins.start, origins.stop)
+        known = ~np.isnan(grid.values[:, origins, None] + actual)  # an origin without a reading has no forecast
+        unit = np.nanstd(grid.values[:, :trained], axis=1)[:, None, None]
+        return cls(origins, actual, known, _carried(grid.values)[:, origins, None], unit)
+
+
+def _scores(grid: Grid, trained: int, truth: Truth, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """By stream (S,): mean absolute error, pinball, coverage, lead 1 to the last value; and the seconds that training took."""
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="recurd-bench-") as name:
@@ -131,12 +134,13 @@ def _scores(
         train.run(settings, readings, weights, format_time(grid.start_ms + trained * HOUR_MS), seed, say=lambda _line: None)
         seconds = time.monotonic() - started_s
         replay.run(settings, readings, [weights], out)
-        quantiles = _forecasts(grid, out, origins)
-    away = (actual[..., None] - quantiles) / unit[..., None]
+        quantiles = _forecasts(grid, out, truth.origins)
+    known = truth.known
+    away = (truth.actual[..., None] - quantiles) / truth.unit[..., None]
     pinball = np.maximum(LEVELS * away, (LEVELS - 1) * away).mean(axis=-1)
     inside = ((away[..., 0] >= 0) & (away[..., -1] <= 0)).astype(float)
-    first = known[..., :1]
-    lead_one = _by_stream(np.abs(away[..., :1, 1]), first) / _by_stream(np.abs(actual - last)[..., :1] / unit, first)
+    first, naive = known[..., :1], np.abs(truth.actual - truth.last)[..., :1] / truth.unit
+    lead_one = _by_stream(np.abs(away[..., :1, 1]), first) / _by_stream(naive, first)
     return _by_stream(np.abs(away[..., 1]), known), _by_stream(pinball, known), _by_stream(inside, known), lead_one, seconds
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.data_sets import folder_with
 from benchmarks.report import Measure
 from config.settings import Settings, parse_time_ms
 from daemon import replay, train
 from daemon.codec import format_time
 from models.alarms import THRESHOLD, Alarm
 
-#: Names the folder that holds the data sets; NAB/ in it has `combined_windows.json` and the folders of files.
-FOLDER = "RECURD_DATA"
+#: Names what is anomalous in each of the files beside it.
+LABELS = "NAB/combined_windows.json"
 SEED = 0
 PROBATIONARY, MOST_PROBATIONARY = 0.15, 750
 #: Of the windowed Gaussian: readings whose mean and deviation judge, renewed every so many.
@@ -84,11 +84,10 @@ class Judged(NamedTuple):
 
 def run(scale: float) -> list[Measure]:
     """Hits, false alarms and score of both detectors; a scale below 1 takes so many of the files."""
-    folder = Path(os.environ.get(FOLDER) or "/nowhere") / "NAB"
-    if not (folder / "combined_windows.json").is_file():
-        print(f"anomalies: left out, since {FOLDER} names no folder that holds NAB/combined_windows.json")
+    folder = folder_with("anomalies", LABELS)
+    if folder is None:
         return []
-    files = read(folder)
+    files = read((folder / LABELS).parent)
     files = files[: max(2, round(scale * len(files)))]
     ours, gaussian = {}, {}
     for file in files:
@@ -125,7 +124,7 @@ def read(folder: Path) -> list[File]:
     Raises:
         OSError, ValueError: One cannot be read.
     """
-    labels = json.loads((folder / "combined_windows.json").read_text())
+    labels = json.loads((folder / Path(LABELS).name).read_text())
     return [_file(folder, name, labels[name]) for name in sorted(labels) if (folder / name).is_file()]
 
 
@@ -153,7 +152,7 @@ def served(file: File) -> np.ndarray:
     until = format_time(int(file.time_ms[file.probationary]))
     with tempfile.TemporaryDirectory(prefix="recurd-bench-") as name:
         weights, out = Path(name) / "weights.safetensors", Path(name) / "forecasts.jsonl"
-        train.run(settings, file.path, weights, until, SEED, say=_nothing)
+        train.run(settings, file.path, weights, until, SEED, say=lambda _line: None)
         replay.run(settings, file.path, [weights], out)
         forecasts = [json.loads(line) for line in out.read_bytes().splitlines()]
     scores = {
@@ -166,10 +165,6 @@ def served(file: File) -> np.ndarray:
         if time_ms > last_ms:  # others are late or duplicates, and have no forecast
             found[place], last_ms = scores.get(time_ms, math.nan), time_ms
     return found
-
-
-def _nothing(_line: str) -> None:
-    pass
 
 
 def windowed_gaussian(values: np.ndarray) -> np.ndarray:

@@ -29,16 +29,16 @@ WARM_S = 40
 CHECKPOINTS = 6 * PARTITIONS
 
 
-def run(scale: float, runs_beside: Beside = alone) -> list[Measure]:
+def run(scale: float, beside: Beside = alone) -> list[Measure]:
     """70 s of load at scale 1; a smaller scale shortens it."""
     seconds = max(SECONDS * scale, 4.0)
-    with site() as here, runs_beside(here):
+    with site() as here, beside(here):
         here.start()
         before = here.look()
-        reader = beside("reader", here, out=here.directory / "seen.npy", count=int((WARM_S + seconds) * READINGS_PER_S))
-        producer = beside("producer", here, streams=STREAMS, rate=READINGS_PER_S, seconds=WARM_S + seconds)
-        behind = json.loads(end(producer))
-        end(reader)
+        reader = started("reader", here, out=here.directory / "seen.npy", count=int((WARM_S + seconds) * READINGS_PER_S))
+        producer = started("producer", here, streams=STREAMS, rate=READINGS_PER_S, seconds=WARM_S + seconds)
+        behind = json.loads(ended(producer))
+        ended(reader)
         return _measures(here.directory / "seen.npy", behind, before, here.look())
 
 
@@ -61,7 +61,7 @@ def _measures(seen: Path, behind: dict[str, float], before: Look, after: Look) -
     ]
 
 
-def beside(name: str, here: Site, **options: Any) -> subprocess.Popen[str]:
+def started(name: str, here: Site, **options: Any) -> subprocess.Popen[str]:
     """Start `benchmarks.producer` or `benchmarks.reader` and wait until it is connected."""
     topic = here.topics.name("forecasts" if name == "reader" else "readings")
     command = [sys.executable, "-m", f"benchmarks.{name}", "--bootstrap", here.topics.bootstrap, "--topic", topic]
@@ -73,8 +73,8 @@ def beside(name: str, here: Site, **options: Any) -> subprocess.Popen[str]:
     return process
 
 
-def end(process: subprocess.Popen[str]) -> str:
-    """Wait for the end; the rest of what it said."""
+def ended(process: subprocess.Popen[str]) -> str:
+    """Wait for a process to end well; the rest of what it said."""
     try:
         said, _ = process.communicate(timeout=PATIENCE_S)
     except BaseException:

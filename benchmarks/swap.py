@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.latency import beside, end
+from benchmarks.latency import ended, started
 from benchmarks.readings import PARTITIONS
 from benchmarks.report import Measure
 from benchmarks.site import PATIENCE_S, Look, Site, site
@@ -34,12 +34,12 @@ def run(scale: float) -> list[Measure]:
     with site() as here:
         here.start()
         version = _publish(here)
-        reader = beside("reader", here, out=here.directory / "seen.npy", count=int(seconds * rate))
-        producer = beside("producer", here, streams=int(STREAMS * scale), rate=rate, seconds=seconds)
+        reader = started("reader", here, out=here.directory / "seen.npy", count=int(seconds * rate))
+        producer = started("producer", here, streams=int(STREAMS * scale), rate=rate, seconds=seconds)
         time.sleep(WARM_S + BEFORE_S)
         before, began_ms, ended_ms = here.look(), *_swap(here, version)
-        behind = json.loads(end(producer))
-        end(reader)
+        behind = json.loads(ended(producer))
+        ended(reader)
         times = np.load(here.directory / "seen.npy")  # (2, N), arrived and due, by arrival
         return [*_measures(times, began_ms, ended_ms), *_rebuilt(before, here.look()), _behind(behind)]
 

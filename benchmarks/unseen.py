@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data_sets import folder_with
 from benchmarks.report import Measure
 from config.settings import Settings, parse_time_ms
 from daemon import replay, train
 
-#: Names the folder that holds the data sets: ETT/, bdg2_hourly/, NAB/.
-FOLDER = "RECURD_DATA"
 TRAINED, UNTIL = "ETT/ETTh1.csv", "2017-06-26"
 UNSEEN = ("ETT/ETTh2.csv", "bdg2_hourly/bdg2_hourly_sample.csv")
 SEED = 0
@@ -34,10 +32,8 @@ AGES = ((1, 24), (25, 48), (49, 96), (97, PIECE))
 
 def run(scale: float) -> list[Measure]:
     """Errors by age, and theirs to the last value's; a scale below 1 takes so many of the pieces."""
-    folder = Path(os.environ.get(FOLDER) or "/nowhere")
-    absent = [name for name in (TRAINED, *UNSEEN) if not (folder / name).is_file()]
-    if absent:
-        print(f"unseen: left out, since {FOLDER} names no folder that holds {', '.join(absent)}")
+    folder = folder_with("unseen", TRAINED, *UNSEEN)
+    if folder is None:
         return []
     settings, measures = Settings(), []
     with tempfile.TemporaryDirectory(prefix="recurd-bench-") as name:
