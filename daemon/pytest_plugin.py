@@ -75,7 +75,9 @@ class Replay:
             The forecasts, parsed, in the order of the log within a partition.
         """
         __tracebackhide__ = True
+        from config.settings import SettingsError
         from daemon import replay
+        from daemon.errors import OperatorError
         from daemon.files import lines
 
         source = self._folder / data
@@ -83,7 +85,13 @@ class Replay:
         made = _settings(settings or {})
         out = self._scratch / "forecasts.jsonl"
         said: list[str] = []
-        if replay.run(made, source, [self._folder / file for file in weights], out, with_source=True, say=said.append):
+        try:
+            whole = not replay.run(
+                made, source, [self._folder / file for file in weights], out, with_source=True, say=said.append
+            )
+        except (OperatorError, SettingsError) as error:
+            pytest.fail(f"{source} cannot be replayed: {error}", pytrace=False)
+        if not whole:
             pytest.fail(f"{source} was not replayed whole: {said[-1]}", pytrace=False)
         now = [line for _, line in lines(out)]
         here = _arithmetic(made, source)
@@ -131,10 +139,14 @@ def _compare(golden: Path, here: dict[str, Any], now: Sequence[bytes]) -> str:
     if not golden.exists():
         pytest.fail(f"There is no golden file {golden}: write it with --update-golden, and read it.", pytrace=False)
     head, *kept = [line for _, line in lines(golden)] or [b"{}"]
-    written_by = json.loads(head).get("arithmetic")
+    try:
+        written_by = json.loads(head).get("arithmetic")
+        before = _by_source(kept)
+    except (ValueError, AttributeError):
+        pytest.fail(f"{golden} is no golden file, or was cut: write it anew with --update-golden.", pytrace=False)
     same = written_by == here
     how = "byte for byte" if same else f"to {TOLERANCE:g}: the arithmetic is {here}, the golden file's was {written_by}"
-    found = list(_differences(kept, now, None if same else TOLERANCE))
+    found = list(_differences(before, _by_source(now), None if same else TOLERANCE))
     if found:
         shown = [f"  {line}" for line in found[:_SHOWN]] + ([f"  ... {len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])
         title = f"{len(found)} of {max(len(kept), len(now))} forecasts differ from {golden.name} (compared {how}):"
@@ -143,11 +155,10 @@ def _compare(golden: Path, here: dict[str, Any], now: Sequence[bytes]) -> str:
     return f"{len(now)} forecasts equal, compared {how}"
 
 
-def _differences(kept: Sequence[bytes], now: Sequence[bytes], tolerance: float | None) -> Iterator[str]:
+def _differences(before: _Forecasts, after: _Forecasts, tolerance: float | None) -> Iterator[str]:
     """A line for every pair that differs, by the places of the readings; partitions may be interleaved otherwise."""
     from daemon.comparison import difference
 
-    before, after = _by_source(kept), _by_source(now)
     for source in sorted(before.keys() | after.keys()):
         one, other = before.get(source), after.get(source)
         place = "partition {}, offset {}, element {}".format(*source)
@@ -161,7 +172,10 @@ def _differences(kept: Sequence[bytes], now: Sequence[bytes], tolerance: float |
             yield f"{place}, stream {json.loads(other).get('stream')}{field}: {what[1]}"
 
 
-def _by_source(lines: Sequence[bytes]) -> dict[tuple[int, ...], bytes]:
+_Forecasts = dict[tuple[int, ...], bytes]
+
+
+def _by_source(lines: Sequence[bytes]) -> _Forecasts:
     """The bytes of each forecast by its source."""
     found = {}
     for line in lines:

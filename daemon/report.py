@@ -185,8 +185,8 @@ def _anomalies(scorer: Scorer) -> Iterator[str]:
         f'width="{max(1.5, scale.x(at + width_ms) - scale.x(at) - 0.5):.1f}" height="{scale.y(0) - scale.y(score):.1f}"/>'
         for at, score in bars
     ]
-    for start in scorer.starts:
-        if scale.x0 < start.time_ms < scale.x1:
+    for start in scorer.starts.values():
+        if start.time_ms is not None and scale.x0 < start.time_ms < scale.x1:
             x = scale.x(start.time_ms)
             drawn.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     yield _svg("anomaly scores", scale, drawn, _number, (_time(scale.x0), _time(scale.x1)))
@@ -207,25 +207,25 @@ def _versions(scorer: Scorer) -> Iterator[str]:
     if not scorer.starts:
         return
     yield "<h2>Versions and swaps</h2>"
-    starts = sorted(scorer.starts)
+    starts = sorted(scorer.starts.values())
     yield _table(
         ("partition", "from offset", "version", "at"),
-        ((str(one.partition), f"{one.offset:,}", one.version, _time(one.time_ms)) for one in starts[:200]),
+        ((str(one.partition), f"{one.offset:,}", one.version, _time(one.timestamp_ms)) for one in starts[:200]),
     )
     if len(starts) > 200:
         yield f"<p>and {len(starts) - 200} more</p>"
 
 
 def _throughput(scorer: Scorer) -> Iterator[str]:
+    yield "<h2>Throughput</h2>"
+    rate = f" ({scorer.readings / scorer.seconds:,.0f} a second)" if scorer.seconds else ""
+    yield f"<p>{scorer.readings:,} readings in {scorer.seconds:.1f} s{rate}, this report's own work included.</p>"
     pairs = zip(scorer.rates, scorer.rates[1:], strict=False)
     rates = [(late, (after - before) / (late - early)) for (early, before), (late, after) in pairs if late > early]
-    if len(rates) < 2:
-        return
-    seconds, readings = scorer.rates[-1]
-    yield "<h2>Throughput</h2>"
-    yield f"<p>{readings:,} readings in {seconds:.1f} s, this report's own work included.</p>"
-    scale = Scale.of(rates, zero=True)
-    yield _svg("readings per second", scale, [_line(scale, rates, "model")], _whole, (f"{rates[0][0]:.1f} s", f"{seconds:.1f} s"))
+    if len(rates) > 1:
+        scale = Scale.of(rates, zero=True)
+        ends = (f"{rates[0][0]:.1f} s", f"{rates[-1][0]:.1f} s")
+        yield _svg("readings per second", scale, [_line(scale, rates, "model")], _whole, ends)
 
 
 # -- drawing ------------------------------------------------------------------------------------------------------------------

@@ -111,13 +111,15 @@ class Row(NamedTuple):
     covered: float  # share inside of the outermost interval
 
 
-class Start(NamedTuple):
+@dataclass(order=True)
+class Start:
     """An epoch that some record was in."""
 
     partition: int
     offset: int
     version: str
-    time_ms: int  # timestamp of its first record
+    timestamp_ms: int  # of its first record
+    time_ms: int | None = field(default=None, compare=False)  # of its first reading, which may be from long before
 
 
 class Scorer:
@@ -131,7 +133,7 @@ class Scorer:
         self.season_ms = None if season_s is None else int(season_s * 1000)
         self.series: dict[tuple[int, str, str], Series] = {}
         self.levels: tuple[float, ...] = ()
-        self.starts: list[Start] = []
+        self.starts: dict[tuple[int, int], Start] = {}  # by partition and first offset of the epoch
         self.anomalies: list[tuple[float, str, int]] = []  # the highest: score, series, time
         self.bucket_ms = _FIRST_BUCKET_MS
         self.buckets: dict[int, float] = {}  # the highest anomaly score by time
@@ -139,10 +141,10 @@ class Scorer:
         self.newest_alarms = deque[tuple[int, str, float]](maxlen=_TOP)  # time, series, score
         self.unscored = 0  # records without leads: answers, scenarios, smoothed readings, digests
         self.readings = 0
+        self.seconds = 0.0
         self.rates: list[tuple[float, int]] = []  # seconds since the start, readings applied
         self._started_s = time.perf_counter()
         self._alarm_of: dict[tuple[int, str], Alarm] = {}
-        self._seen: set[tuple[int, int]] = set()
         self._decoder_of = lru_cache(maxsize=64)(lambda text: Decoder(InputSettings.model_validate_json(text)))
 
     def watch(self, partition: int, records: Sequence[Record], outcome: Outcome, epochs: Sequence[Epoch]) -> None:
@@ -150,12 +152,13 @@ class Scorer:
         forecasts = {message.headers[0][1]: message.value for message in outcome.forecasts}
         for record in records:
             epoch = epoch_at(epochs, record.offset)
-            self._begin(epoch, record)
-            self._record(partition, record, epoch.engine, forecasts)
+            start = self._begin(epoch, record)
+            first_ms = self._record(partition, record, epoch.engine, forecasts)
+            start.time_ms = first_ms if start.time_ms is None else start.time_ms
         self.readings += outcome.stepped
-        now_s = time.perf_counter() - self._started_s
-        if not self.rates or now_s - self.rates[-1][0] > _SAMPLE_S:
-            self.rates.append((now_s, self.readings))
+        self.seconds = time.perf_counter() - self._started_s
+        if not self.rates or self.seconds - self.rates[-1][0] > _SAMPLE_S:
+            self.rates.append((self.seconds, self.readings))
             if len(self.rates) > _BUCKETS:
                 self.rates = self.rates[::2]
 
@@ -187,20 +190,22 @@ class Scorer:
         if self.unscored:
             yield f"{self.unscored} records are of a kind that forecasts no leads: they are not scored"
 
-    def _begin(self, epoch: Epoch, record: Record) -> None:
-        if (epoch.partition, epoch.first_offset) not in self._seen:
-            self._seen.add((epoch.partition, epoch.first_offset))
-            self.starts.append(Start(epoch.partition, record.offset, epoch.model_version, record.timestamp_ms))
+    def _begin(self, epoch: Epoch, record: Record) -> Start:
+        key = epoch.partition, epoch.first_offset
+        if key not in self.starts:
+            self.starts[key] = Start(epoch.partition, record.offset, epoch.model_version, record.timestamp_ms)
             self.levels = self.levels or epoch.engine.model.levels
+        return self.starts[key]
 
-    def _record(self, partition: int, record: Record, engine: EngineSettings, forecasts: dict[bytes, bytes | None]) -> None:
+    def _record(self, partition: int, record: Record, engine: EngineSettings, forecasts: dict[bytes, bytes | None]) -> int | None:
+        """Score a record's readings; the time of the first, None where there is none."""
         try:
             if is_control(record):
                 self._forget(partition, stream_of(record), engine)
-                return
+                return None
             readings = self._decoder_of(engine.input.model_dump_json()).decode(record)
         except BadRecord:
-            return
+            return None
         for element, (stream, time_ms, values) in enumerate(readings):
             sent = forecasts.get(b"%d,%d,%d" % (partition, record.offset, element))
             forecast = _parse(sent) if sent else None
@@ -216,6 +221,7 @@ class Scorer:
                     self._reading(series, time_ms, value, engine)
                     if forecast is not None and target in forecast.targets and not math.isnan(value):
                         self._issued(series, time_ms, value, forecast, target, engine)
+        return readings[0].time_ms
 
     def _series(self, partition: int, stream: str, target: str, several: bool) -> Series:
         key = (partition, stream, target)

@@ -89,6 +89,21 @@ def test_other_arithmetic_is_compared_to_a_tolerance(folder: Path, run: Run) -> 
     assert run()[0] == 1
 
 
+def test_what_cannot_be_compared_is_said_in_a_sentence(folder: Path, run: Run) -> None:
+    """No stack of ours: a golden file that is none, or cut, and a recording that is not there."""
+    golden = folder / "log.golden.jsonl"
+    assert run("--update-golden")[0] == 0
+    whole = golden.read_bytes()
+    for data in (b"<<<<<<< ours\n" + whole, b"[1]\n", whole + b"{}\n"):
+        golden.write_bytes(data)
+        code, said = run()
+        assert (code, f"{golden} is no golden file, or was cut: write it anew" in said, "Traceback" in said) == (1, True, False)
+    (folder / "log.jsonl").unlink()
+    code, said = run()
+    assert (code, "log.jsonl cannot be replayed: " in said, "cannot be read (No such file" in said) == (1, True, True)
+    assert "daemon/" not in said
+
+
 def test_a_run_without_the_fixture_stays_quick() -> None:
     """pytest loads the plugin in every run of every project: it imports nothing heavy."""
     program = "import sys, daemon.pytest_plugin; print(*sys.modules)"

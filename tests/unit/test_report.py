@@ -15,7 +15,7 @@ from matplotlib import image
 from config.settings import Settings
 from daemon import replay
 from daemon.report import page
-from daemon.scoring import Scorer
+from daemon.scoring import Scorer, Start
 from models import artifacts
 from models.arithmetic import seeded_network
 from tests import examples, rules
@@ -66,8 +66,9 @@ def test_replay_writes_a_report(tmp_path: Path) -> None:
     assert replay.run(SETTINGS, data, [], tmp_path / "out", report=tmp_path / "r.html", season_s=600, say=said.append) == 0
     text = (tmp_path / "r.html").read_text()
     tags = Tags(text)
-    sections = [title for title in re.findall("<h2>(.*?)</h2>", text) if title != "Throughput"]  # too quick for a curve
-    assert sections == ["Error per lead", "Calibration", "Worst streams", "Anomalies", "Versions and swaps"]
+    sections = re.findall("<h2>(.*?)</h2>", text)
+    assert sections == ["Error per lead", "Calibration", "Worst streams", "Anomalies", "Versions and swaps", "Throughput"]
+    assert re.search(r"<p>540 readings in [\d.]+ s \([\d,]+ a second\), ", text)  # too quick for a curve
     assert tags.count["svg"] >= 6
     assert "&lt;b&gt;&amp;co" in text
     assert "<b>" not in text
@@ -119,7 +120,9 @@ def test_values_that_do_not_move_are_drawn() -> None:
 def test_anomaly_timeline_marks_versions() -> None:
     """Dashed lines stand where a version began inside of the timeline."""
     scorer, _ = scored(regular())
-    scorer.starts.append(scorer.starts[0]._replace(time_ms=examples.T0_MS + 45 * examples.MINUTE_MS))
+    later_ms = examples.T0_MS + 45 * examples.MINUTE_MS
+    scorer.starts[0, 45] = Start(0, 45, "later", timestamp_ms=later_ms + 10**10, time_ms=later_ms)  # old readings, sent again
+    scorer.starts[0, 50] = Start(0, 50, "without a reading", timestamp_ms=later_ms)
     assert page("Marks", [], scorer).count('class="mark"') == 1
 
 

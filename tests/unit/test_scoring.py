@@ -91,7 +91,11 @@ def test_anomalies_and_starts() -> None:
     score, stream, time_ms = max(scorer.anomalies)
     assert (stream, time_ms) == ("a", T0_MS + 40 * MINUTE_MS)
     assert scorer.buckets[time_ms // scorer.bucket_ms] == score
-    assert [(one.partition, one.offset, one.time_ms) for one in scorer.starts] == [(0, 0, T0_MS)]
+    assert [(one.partition, one.offset, one.timestamp_ms) for one in scorer.starts.values()] == [(0, 0, T0_MS)]
+    again = [one._replace(timestamp_ms=T0_MS + 10**9) for one in regular(values)]
+    bad = Record("in", 0, 0, T0_MS + 10**9, None, b"no reading")
+    (start,) = scored([bad, *again[1:]])[0].starts.values()
+    assert (start.offset, start.timestamp_ms, start.time_ms) == (0, T0_MS + 10**9, T0_MS + MINUTE_MS)
 
 
 def test_alarms_are_counted_by_stream() -> None:
