@@ -68,7 +68,11 @@ _PARTITION_START = b'{"partition":'
 
 
 class Writer:
-    """Writes a recording: epochs, then records. A context manager; the file appears under its name when the block ends well."""
+    """Writes a recording: epochs, then records. A context manager; the file appears under its name when the block ends well.
+
+    Raises:
+        OperatorError: The file cannot be made, on entering the block.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = written(path)
@@ -82,10 +86,10 @@ class Writer:
         self._file.__exit__(*failure)
 
     def write_epoch(self, epoch: Epoch) -> None:
-        """Add an epoch, before the first record."""
+        """Add an epoch, before the first record; behind one it is a ValueError."""
         if self._records:
             raise ValueError("epochs come before records in a recording")
-        self._out.write(_EPOCH_START + epoch.to_bytes() + b"}\n")
+        self._out.write(_line_of_epoch(epoch))
 
     def write(self, record: Record) -> None:
         """Add a record. Within a partition offsets must rise."""
@@ -138,11 +142,15 @@ class Spool:
 
     def finish(self, epochs: Iterable[Epoch]) -> None:
         """Make the recording of the part file, after the block: the epochs, then the records."""
-        head = b"".join(_EPOCH_START + epoch.to_bytes() + b"}\n" for epoch in epochs)
+        head = b"".join(map(_line_of_epoch, epochs))
         with replaced(self._out) as raw, self.part.open("rb") as part:
             raw.write(packed(head, self._out))
             shutil.copyfileobj(part, raw, CHUNK_BYTES)
         self.part.unlink()
+
+
+def _line_of_epoch(epoch: Epoch) -> bytes:
+    return _EPOCH_START + epoch.to_bytes() + b"}\n"
 
 
 def _line_of(record: Record) -> bytes:
@@ -248,8 +256,8 @@ class _Reader:
         self.number = 0  # of the line that was read last, from 1
         self.failure: RecordingError | None = None  # of the line behind the last chunk
         self._path = path
-        self._topic = ""
-        self._ordinary: np.ndarray | None = None  # the first record's topic as JSON, without its quotes
+        self._topic = ""  # of the first record: the lines that name it are read many at once
+        self._topic_json: np.ndarray | None = None  # uint8, without its quotes; None before the first record
         self._newest = np.full(_PARTITIONS, -1, np.int64)  # offset, by partition
         self._newest_beyond: dict[int, int] = {}
 
@@ -262,11 +270,11 @@ class _Reader:
         alone = 1  # lines to read one by one
         is_text = is_utf8(text)
         while at < len(text) and self.failure is None:
-            if self._ordinary is not None and is_text:
-                place = (characters, at, self._ordinary, self._newest)
-                at, lines, row, used = read_lines(*place, columns, row, data, used)
-                self.number += lines
-                alone = 1 if lines else min(2 * alone, _MOST_ALONE)
+            if self._topic_json is not None and is_text:
+                place = (characters, at, self._topic_json, self._newest)
+                at, count, row, used = read_lines(*place, columns, row, data, used)
+                self.number += count
+                alone = 1 if count else min(2 * alone, _MOST_ALONE)
             records, at = self._one_by_one(text, at, alone)
             others.update(enumerate(records, row))
             part = Chunk.of(records)
@@ -304,7 +312,7 @@ class _Reader:
         if not line or line.isspace():
             return None
         if line.startswith(_EPOCH_START):
-            if self._ordinary is not None:
+            if self._topic_json is not None:
                 raise RecordingError(self._path, self.number, "an epoch after the first record: move it up")
             return None
         try:
@@ -318,8 +326,8 @@ class _Reader:
             raise RecordingError(self._path, self.number, "partition and offset cannot be negative")
         self._rise(read.partition, read.offset)
         topic = read.topic or self._path.name
-        if self._ordinary is None:
-            self._topic, self._ordinary = topic, np.array(list(_encode(read.topic)[1:-1]), np.uint8)
+        if self._topic_json is None:
+            self._topic, self._topic_json = topic, np.array(list(_encode(read.topic)[1:-1]), np.uint8)
         return Record(topic, read.partition, read.offset, read.timestamp, key, value, headers)
 
     def _rise(self, partition: int, offset: int) -> None:
