@@ -171,14 +171,15 @@ def _points(fan: Fan, level: int) -> list[Point]:
 
 
 def _anomalies(scorer: Scorer) -> Iterator[str]:
-    if not scorer.buckets:
+    found = scorer.anomalies
+    if not found.buckets:
         return
     yield "<h2>Anomalies</h2>"
     yield (
         "<p>The highest anomaly score by time: 3 is a reading as far out as one in a thousand. Dashed: a model version began.</p>"
     )
-    width_ms = scorer.bucket_ms
-    bars = sorted((bucket * width_ms, score) for bucket, score in scorer.buckets.items())
+    width_ms = found.bucket_ms
+    bars = sorted((bucket * width_ms, score) for bucket, score in found.buckets.items())
     scale = Scale(bars[0][0], bars[-1][0] + width_ms, 0, max(1.0, max(score for _, score in bars)))
     drawn = [
         f'<rect class="bar" x="{scale.x(at):.1f}" y="{scale.y(score):.1f}" '
@@ -190,14 +191,14 @@ def _anomalies(scorer: Scorer) -> Iterator[str]:
             x = scale.x(start.time_ms)
             drawn.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     yield _svg("anomaly scores", scale, drawn, _number, (_time(scale.x0), _time(scale.x1)))
-    top = sorted(scorer.anomalies, reverse=True)
+    top = sorted(found.highest, reverse=True)
     yield _table(("score", "stream", "time"), ((f"{score:.2f}", stream, _time(time_ms)) for score, stream, time_ms in top))
     yield (
-        f"<p>{scorer.alarms:,} alarms: one where a stream scores {THRESHOLD:g} or more, then none until {QUIET_READINGS} "
-        f"readings in a row have scored less.{' The newest:' if scorer.alarms else ''}</p>"
+        f"<p>{found.alarms:,} alarms: one where a stream scores {THRESHOLD:g} or more, then none until {QUIET_READINGS} "
+        f"readings in a row have scored less.{' The newest:' if found.alarms else ''}</p>"
     )
-    if scorer.alarms:
-        newest = reversed(scorer.newest_alarms)
+    if found.alarms:
+        newest = reversed(found.newest_alarms)
         yield _table(
             ("raised", "stream", "score"), ((_time(time_ms), stream, f"{score:.2f}") for time_ms, stream, score in newest)
         )

@@ -7,7 +7,6 @@ was made. A target is the first reading within half an interval of origin + k in
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from bisect import bisect_left
@@ -20,13 +19,13 @@ from typing import NamedTuple
 import msgspec
 
 from config.settings import EngineSettings, InputSettings
+from daemon.anomalies import Anomalies
 from daemon.codec import Decoder
 from daemon.control import is_control, stream_of
 from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.pipeline import Outcome
 from daemon.records import Record
-from models.alarms import Alarm
 from models.layout import ladder
 
 #: Series of which readings and fans are kept to be drawn; all are scored.
@@ -34,10 +33,9 @@ DRAWN_SERIES = 2000
 DRAWN_READINGS = 160
 DRAWN_FANS = 5
 WORST_PAIRS = 30  # fewer pairs make no series a bad one
-_BUCKETS = 360
-_FIRST_BUCKET_MS = 60_000
-_TOP = 12
+#: Samples of the throughput: one in so many seconds, thinned out to so many.
 _SAMPLE_S = 0.25
+_MOST_SAMPLES = 360
 
 
 class _Forecast(msgspec.Struct):
@@ -134,17 +132,12 @@ class Scorer:
         self.series: dict[tuple[int, str, str], Series] = {}
         self.levels: tuple[float, ...] = ()
         self.starts: dict[tuple[int, int], Start] = {}  # by partition and first offset of the epoch
-        self.anomalies: list[tuple[float, str, int]] = []  # the highest: score, series, time
-        self.bucket_ms = _FIRST_BUCKET_MS
-        self.buckets: dict[int, float] = {}  # the highest anomaly score by time
-        self.alarms = 0  # by the rule of `models.alarms`
-        self.newest_alarms = deque[tuple[int, str, float]](maxlen=_TOP)  # time, series, score
+        self.anomalies = Anomalies()
         self.unscored = 0  # records without leads: answers, scenarios, smoothed readings, digests
         self.readings = 0
         self.seconds = 0.0
         self.rates: list[tuple[float, int]] = []  # seconds since the start, readings applied
         self._started_s = time.perf_counter()
-        self._alarm_of: dict[tuple[int, str], Alarm] = {}
         self._decoder_of = lru_cache(maxsize=64)(lambda text: Decoder(InputSettings.model_validate_json(text)))
 
     def watch(self, partition: int, records: Sequence[Record], outcome: Outcome, epochs: Sequence[Epoch]) -> None:
@@ -159,7 +152,7 @@ class Scorer:
         self.seconds = time.perf_counter() - self._started_s
         if not self.rates or self.seconds - self.rates[-1][0] > _SAMPLE_S:
             self.rates.append((self.seconds, self.readings))
-            if len(self.rates) > _BUCKETS:
+            if len(self.rates) > _MOST_SAMPLES:
                 self.rates = self.rates[::2]
 
     def rows(self) -> list[Row]:
@@ -211,9 +204,7 @@ class Scorer:
             forecast = _parse(sent) if sent else None
             if forecast is not None:
                 self.unscored += not forecast.targets
-                if not forecast.warming:
-                    self._anomaly(stream, time_ms, forecast.anomaly_score)
-                self._alarm(partition, stream, time_ms, forecast)
+                self.anomalies.take(partition, stream, time_ms, forecast.anomaly_score, forecast.warming)
             for target in engine.targets:
                 series = self._series(partition, stream, target, len(engine.targets) > 1)
                 value = values[engine.channels.index(target)]
@@ -232,7 +223,7 @@ class Scorer:
         return found
 
     def _forget(self, partition: int, stream: str, engine: EngineSettings) -> None:
-        self._alarm_of.pop((partition, stream), None)
+        self.anomalies.forget(partition, stream)
         for target in engine.targets:
             series = self.series.get((partition, stream, target))
             if series is not None:
@@ -304,32 +295,6 @@ class Scorer:
             first = bisect_left(series.times_ms, time_ms - reach_ms)
             if first > len(series.times_ms) // 2:
                 del series.times_ms[:first], series.values[:first]
-
-    def _anomaly(self, stream: str, time_ms: int, score: float | None) -> None:
-        if score is None:
-            return
-        if len(self.anomalies) < _TOP:
-            heapq.heappush(self.anomalies, (score, stream, time_ms))
-        elif score > self.anomalies[0][0]:
-            heapq.heapreplace(self.anomalies, (score, stream, time_ms))
-        bucket = time_ms // self.bucket_ms
-        if score > self.buckets.get(bucket, -1.0):
-            self.buckets[bucket] = score
-            if len(self.buckets) > _BUCKETS:
-                self._coarser()
-
-    def _alarm(self, partition: int, stream: str, time_ms: int, forecast: _Forecast) -> None:
-        alarm = self._alarm_of.setdefault((partition, stream), Alarm())
-        if alarm.raised(forecast.anomaly_score, forecast.warming):
-            self.alarms += 1
-            self.newest_alarms.append((time_ms, stream, forecast.anomaly_score or 0.0))
-
-    def _coarser(self) -> None:
-        self.bucket_ms *= 2
-        merged: dict[int, float] = {}
-        for bucket, score in self.buckets.items():
-            merged[bucket // 2] = max(score, merged.get(bucket // 2, -1.0))
-        self.buckets = merged
 
     def _row(self, lead: int) -> Row:
         means: list[tuple[float, float, float]] = []  # model, naive, seasonal by series

@@ -133,8 +133,8 @@ def test_alarms_are_listed() -> None:
     scorer, _ = scored(regular(values))
     text = page("Alarms", [], scorer)
     Tags(text)
-    assert scorer.alarms > 0
-    assert f"{scorer.alarms} alarms: one where a stream scores 2.5 or more" in text
+    assert scorer.anomalies.alarms > 0
+    assert f"{scorer.anomalies.alarms} alarms: one where a stream scores 2.5 or more" in text
     assert "<th>raised</th>" in text
     assert "<th>raised</th>" not in page("Quiet", [], scored(regular()[:20])[0])
 

@@ -88,9 +88,9 @@ def test_anomalies_and_starts() -> None:
     """The highest scores are kept with stream and time, by time too; each epoch is noted where its first record was."""
     values = [*VALUES[:40], 500.0, *VALUES[41:]]
     scorer, _ = scored(regular(values))
-    score, stream, time_ms = max(scorer.anomalies)
+    score, stream, time_ms = max(scorer.anomalies.highest)
     assert (stream, time_ms) == ("a", T0_MS + 40 * MINUTE_MS)
-    assert scorer.buckets[time_ms // scorer.bucket_ms] == score
+    assert scorer.anomalies.buckets[time_ms // scorer.anomalies.bucket_ms] == score
     assert [(one.partition, one.offset, one.timestamp_ms) for one in scorer.starts.values()] == [(0, 0, T0_MS)]
     again = [one._replace(timestamp_ms=T0_MS + 10**9) for one in regular(values)]
     bad = Record("in", 0, 0, T0_MS + 10**9, None, b"no reading")
@@ -106,11 +106,11 @@ def test_alarms_are_counted_by_stream() -> None:
     scorer, sent = scored(regular(values))
     alarm = Alarm()
     raised = [i for i, one in enumerate(sent) if alarm.raised(one["anomaly_score"], bool(one["warming"]))]  # type: ignore[arg-type]
-    assert [(time_ms - T0_MS) // MINUTE_MS for time_ms, _, _ in scorer.newest_alarms] == raised
-    assert scorer.alarms == len(raised)
+    assert [(time_ms - T0_MS) // MINUTE_MS for time_ms, _, _ in scorer.anomalies.newest_alarms] == raised
+    assert scorer.anomalies.alarms == len(raised)
     assert [place // 10 for place in raised] == [15]
     cut = [one._replace(offset=i) for i, one in enumerate([*regular(values[:165]), reset(0, b"a"), *regular(values)[165:]])]
-    assert [(time_ms - T0_MS) // MINUTE_MS // 10 for time_ms, _, _ in scored(cut)[0].newest_alarms] == [15, 21]
+    assert [(time_ms - T0_MS) // MINUTE_MS // 10 for time_ms, _, _ in scored(cut)[0].anomalies.newest_alarms] == [15, 21]
 
 
 def test_memory_does_not_grow_with_the_readings() -> None:
@@ -118,4 +118,4 @@ def test_memory_does_not_grow_with_the_readings() -> None:
     scorer, _ = scored(regular([VALUES[i % 60] for i in range(9000)]), cuts=500, season_s=3600)
     series = scorer.series[0, "a", "value"]
     assert len(series.times_ms) <= 4200
-    assert (len(series.pending) <= 5, len(series.drawn or ()) <= 160, len(scorer.buckets) <= 361) == (True, True, True)
+    assert (len(series.pending) <= 5, len(series.drawn or ()) <= 160, len(scorer.anomalies.buckets) <= 361) == (True, True, True)
