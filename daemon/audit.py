@@ -95,7 +95,6 @@ class Audit:
     forecast_starts: Mapping[int, int] = field(default_factory=dict)  # the same of the forecasts
     repeats: bool = False  # identical repetitions are allowed, as delivery at least once makes them
     part: bool = False  # what lies before or after the forecasts that are there is not missed
-    most: int = 10  # differences said in full
     watch: Watch | None = None  # is told of every poll
     found: Found = field(default_factory=Found)
     damage: list[str] = field(default_factory=list)  # lines that cannot be read; several partitions may meet the same
@@ -122,7 +121,6 @@ class Audit:
             since=known[0].first_offset if len(known) < len(every) else 0,
             open_start=self.part or self.forecast_starts.get(number, 0) > 0,
             open_end=self.part,
-            most=self.most,
         )
         if known:
             self._derive(number, known, readings, sent, comparison)
@@ -290,7 +288,7 @@ def _prepared(settings: Settings, sources: Sources, stack: ExitStack, part: bool
         forecast_starts=forecasts.starts if isinstance(forecasts, TopicLog) else {},
         repeats=settings.kafka.delivery == "at_least_once",
         part=part,
-        most=most,
+        found=Found(most),
         watch=watch,
     )
 

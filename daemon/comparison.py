@@ -49,20 +49,21 @@ class Difference:
 
 @dataclass
 class Found:
-    """What a comparison has found."""
+    """What the comparisons of all partitions have found; of the differences, all are counted and the first `most` kept."""
 
+    most: int = 10
     equal: int = 0  # to the byte
     close: int = 0  # to the tolerance, under other arithmetic
     repeated: int = 0  # identical repetitions, which at-least-once allows
     not_due: int = 0  # derived beyond what was committed, or outside of what is kept, and not sent; sent before that
     streams: set[tuple[int, bytes | None]] = field(default_factory=set)
-    differences: list[Difference] = field(default_factory=list)  # the first ones of each partition
-    kinds: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)  # of all differences
 
-    def add(self, difference: Difference, most: int) -> None:
-        """Count a difference, and keep it if it is among the first `most`."""
+    def add(self, difference: Difference) -> None:
+        """Count a difference, and keep it if it is among the first."""
         self.kinds[difference.kind] += 1
-        if len(self.differences) < most:
+        if len(self.differences) < self.most:
             self.differences.append(difference)
 
 
@@ -77,7 +78,6 @@ class Comparison:
         since: What was sent for readings before this offset is passed over: it cannot be derived.
         open_start: What is derived before the first record of `sent` is not missed.
         open_end: What is derived after the last one is not.
-        most: Differences kept in full.
     """
 
     def __init__(
@@ -90,11 +90,10 @@ class Comparison:
         since: int = 0,
         open_start: bool = False,
         open_end: bool = False,
-        most: int = 10,
     ) -> None:
         self._topic, self._sent, self._found = topic, sent, found
         self._since = since
-        self._repeats, self._open_start, self._open_end, self._most = repeats, open_start, open_end, most
+        self._repeats, self._open_start, self._open_end = repeats, open_start, open_end
         self._next: tuple[Source, Record] | None = None  # sent, and not compared yet
         self._last: Source | None = None  # sent and compared
         self._missing: set[Source] = set()
@@ -171,7 +170,7 @@ class Comparison:
         self._missing.add(source)
         before = f"{_place(self._next[1])} is already that of {self._reading(self._next[0])}" if self._next else "nothing follows"
         what = f"its forecast is missing: {before}"
-        self._found.add(Difference("missing", self._reading(source), _name(message.key), "", what), self._most)
+        self._found.add(Difference("missing", self._reading(source), _name(message.key), "", what))
 
     def _compare(self, source: Source, message: Message, record: Record, exact: bool) -> None:
         self._found.streams.add((source.partition, message.key))
@@ -192,7 +191,7 @@ class Comparison:
 
     def _differ(self, kind: str, record: Record, where: str, what: str, stream: str | None = None) -> None:
         stream = _name(record.key) if stream is None else stream
-        self._found.add(Difference(kind, _place(record), stream, where, what), self._most)
+        self._found.add(Difference(kind, _place(record), stream, where, what))
 
     def _reading(self, source: Source) -> str:
         element = f" element {source.element}" if source.element else ""

@@ -129,8 +129,8 @@ def test_tolerance(one: str, other: str, equal: bool) -> None:
 
 def test_most_are_kept_and_all_are_counted() -> None:
     """A long list of differences is cut, not its count."""
-    found = Found()
-    comparison = Comparison("in", iter([]), found, most=2)
+    found = Found(most=2)
+    comparison = Comparison("in", iter([]), found)
     for offset, message in enumerate(DERIVED):
         comparison.take(Source(0, offset, 0), message, exact=True, due=True)
     assert (len(found.differences), found.kinds) == (2, {"missing": 6})

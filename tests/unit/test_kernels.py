@@ -75,6 +75,7 @@ def test_no_operations_are_fused(cache: Path) -> None:
 
 @pytest.mark.parametrize("line", ["vfmadd231sd %xmm0, %xmm1, %xmm2", "\tvfnmsub213ps\t", "fmadd d0, d1, d2, d3", "fmla v0.2d"])
 def test_fused_operations_are_found(line: str) -> None:
+    """The look for them knows the names of both processors' instructions."""
     assert FUSED.search(line)
 
 
