@@ -38,7 +38,6 @@ from daemon.weights import artifact_of, read_file
 from models import arithmetic, artifacts, kinds
 from models.forecaster import NAIVE
 
-PROGRESS_S = 5.0
 POLL_RECORDS = 5000
 
 log = logs.get("audit")
@@ -100,7 +99,7 @@ class Audit:
     damage: list[str] = field(default_factory=list)  # lines that cannot be read; several partitions may meet the same
     records: int = 0
     audited: int = 0  # partitions
-    _said_s: float = field(default_factory=time.perf_counter)
+    _progress: logs.Progress = field(default_factory=logs.Progress)
 
     def run(self) -> None:
         """Audit every partition."""
@@ -146,13 +145,8 @@ class Audit:
                 comparison.take(source, message, exact=exact.at(source.offset), due=due)
             if self.watch is not None:
                 self.watch(number, taken, outcome, known)
-            self._progress(number)
-
-    def _progress(self, number: int) -> None:
-        now_s = time.perf_counter()
-        if now_s - self._said_s > PROGRESS_S:
-            self._said_s = now_s
-            log.info("auditing", partition=number, records=self.records, forecasts=self.found.equal + self.found.close)
+            if self._progress.is_due():
+                log.info("auditing", partition=number, records=self.records, forecasts=self.found.equal + self.found.close)
 
 
 class Exactness:

@@ -70,6 +70,22 @@ def get(name: str) -> Log:
     return Log(logging.getLogger(f"{ROOT}.{name}"))
 
 
+class Progress:
+    """When a long command says how far it is: every few seconds, and not in the first of them."""
+
+    def __init__(self, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._said_s = clock()
+
+    def is_due(self) -> bool:
+        """Whether so much time has passed since it last was."""
+        now_s = self._clock()
+        if now_s - self._said_s < self._every_s:
+            return False
+        self._said_s = now_s
+        return True
+
+
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Send all lines of this process to `stream` (default: standard error), as the settings say. May be called again."""
     output = Output(stream or sys.stderr)

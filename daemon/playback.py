@@ -21,7 +21,6 @@ from daemon.errors import EXIT_FAILED, OperatorError, RecordingError
 from daemon.recording import Readable, Recording
 from daemon.records import Record
 
-PROGRESS_S = 5.0
 #: Records due within this time go out together.
 TICK_S = 0.01
 _GROUP = 5000
@@ -61,8 +60,7 @@ def run(
         partitions = len(reader.partitions(name))
     if not partitions:
         raise OperatorError(f"Topic {name!r} does not exist: check the name, or topics.readings.")
-    started_s, sent, failure = time.monotonic(), 0, None
-    said_s = started_s
+    started_s, progress, sent, failure = time.monotonic(), logs.Progress(), 0, None
     with closing(broker.producer(None)) as producer:
         try:
             for group in paced(select(merged(settings, data, partitions)), speed):
@@ -70,8 +68,7 @@ def run(
                     producer.send(name, record.partition, record.key, record.value, record.headers)
                 producer.flush()
                 sent += len(group)
-                if time.monotonic() - said_s > PROGRESS_S:
-                    said_s = time.monotonic()
+                if progress.is_due():
                     log.info("sending", records=sent, newest=group[-1].timestamp_ms)
         except RecordingError as error:
             failure = error

@@ -8,7 +8,6 @@ of the input carries the group's epochs, so that its replay is an audit.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,8 +21,6 @@ from daemon.epochs import Epoch
 from daemon.errors import OperatorError
 from daemon.recording import Spool
 from daemon.records import Record
-
-PROGRESS_S = 5.0
 
 log = logs.get("record")
 
@@ -126,7 +123,7 @@ def run(
 
 def take(spool: Spool, polls: Iterable[Sequence[Record]], span: Span, limit: int | None, partitions: int) -> None:
     """Write the records before the span's end until the limit is reached, or all partitions have reached the end."""
-    said_s = time.monotonic()
+    progress = logs.Progress()
     over: set[int] = set()
     for poll in polls:
         for record in poll:
@@ -138,8 +135,7 @@ def take(spool: Spool, polls: Iterable[Sequence[Record]], span: Span, limit: int
                 spool.write(record)
         if spool.records == limit or len(over) == partitions:
             return
-        if time.monotonic() - said_s > PROGRESS_S:
-            said_s = time.monotonic()
+        if progress.is_due():
             spool.flush()
             log.info("recording", records=spool.records, newest=poll[-1].timestamp_ms if poll else None)
 

@@ -32,8 +32,6 @@ from daemon.selection import Selected
 from daemon.weights import read_file
 from models import arithmetic, artifacts, kinds
 
-PROGRESS_S = 5.0
-
 _value_of = itemgetter(Message._fields.index("value"))
 
 log = logs.get("replay")
@@ -200,16 +198,14 @@ class _Replay:
 
     def through(self, polls: Iterable[Sequence[Record]]) -> RecordingError | None:
         """Run all records; where a line cannot be read, those before it, and its error is returned."""
-        started_s = said_s = time.perf_counter()
+        started_s, progress = time.perf_counter(), logs.Progress()
         try:
             for poll in polls:
                 self.done.records += len(poll)
                 for partition, records in by_partition(poll):
                     self._process(partition, records)
-                now_s = time.perf_counter()
-                self.done.seconds = now_s - started_s
-                if now_s - said_s > PROGRESS_S:
-                    said_s = now_s
+                self.done.seconds = time.perf_counter() - started_s
+                if progress.is_due():
                     readings_per_s = round(self.done.stepped / self.done.seconds)
                     log.info("replaying", records=self.done.records, readings_per_s=readings_per_s)
         except RecordingError as error:

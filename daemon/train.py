@@ -179,12 +179,10 @@ def facts(report: Report, seed: int) -> TrainingFacts:
 
 def _progress() -> Callable[[str, float], None]:
     """Logs what is going on, at most every `PROGRESS_S`."""
-    said_s = time.perf_counter()
+    progress = logs.Progress(PROGRESS_S)
 
     def told(what: str, share: float) -> None:
-        nonlocal said_s
-        if time.perf_counter() - said_s >= PROGRESS_S:
-            said_s = time.perf_counter()
+        if progress.is_due():
             log.info(what, done=f"{share:.0%}")
 
     return told

@@ -142,3 +142,10 @@ def test_a_full_disk_stops_nothing() -> None:
 
     logs.configure(LogSettings(), Full())
     log.error("lost")
+
+
+def test_progress_is_due_every_few_seconds() -> None:
+    """Not at the start; after a long pause once and not once for each period that went by."""
+    times = iter([0.0, 4.9, 5.0, 9.9, 23.0, 24.0, 28.0])
+    progress = logs.Progress(5.0, lambda: next(times))
+    assert [progress.is_due() for _ in range(6)] == [False, True, False, True, False, True]
