@@ -34,7 +34,7 @@ from daemon.records import Record
 from daemon.replay import Watch
 from daemon.report import write as write_report
 from daemon.scoring import Scorer
-from daemon.weights import artifact_of, read_file
+from daemon.weights import artifact_of, longest_season_ms, read_file
 from models import arithmetic, artifacts, kinds
 from models.forecaster import NAIVE
 
@@ -185,7 +185,7 @@ def run(
         part: The recording of the forecasts holds a part of them: what lies before or after it is not missed.
         most: Differences said in full; all are counted.
         report: A page of HTML to write, of what was found.
-        season_s: Score the value of a season before too.
+        season_s: The season whose value is scored too; that of the versions where None, if there is a report.
         say: Takes the lines of the result.
 
     Returns:
@@ -196,10 +196,11 @@ def run(
         BrokerError: The broker failed.
     """
     started_s = time.perf_counter()
-    scorer = Scorer(season_s) if report is not None or season_s is not None else None
+    season_ms = None if season_s is None else int(season_s * 1000)
+    scorer = Scorer(season_ms) if report is not None or season_s is not None else None
     try:
         with ExitStack() as stack:
-            audit = _prepared(settings, sources, stack, part, most, None if scorer is None else scorer.watch)
+            audit = _prepared(settings, sources, stack, part, most, scorer)
             audit.run()
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
@@ -260,8 +261,11 @@ def derivable(topic: str, known: list[Epoch], start: int) -> list[Epoch]:
     return known[cold:]
 
 
-def _prepared(settings: Settings, sources: Sources, stack: ExitStack, part: bool, most: int, watch: Watch | None) -> Audit:
-    """Everything that is needed, in the order that makes ends fit: what was committed, forecasts, readings, epochs."""
+def _prepared(settings: Settings, sources: Sources, stack: ExitStack, part: bool, most: int, scorer: Scorer | None) -> Audit:
+    """Everything that is needed, in the order that makes ends fit: what was committed, forecasts, readings, epochs.
+
+    A scorer without a season is given that of the versions.
+    """
     broker = cache(lambda: connect(settings))
 
     def topic(name: str) -> TopicLog:
@@ -271,19 +275,22 @@ def _prepared(settings: Settings, sources: Sources, stack: ExitStack, part: bool
     forecasts: Log = Recording(sources.forecasts) if sources.forecasts else topic("forecasts")
     readings: Log = Recording(sources.readings) if sources.readings else topic("readings")
     epochs = _carried(sources.readings) if sources.readings else _epochs(settings, broker())
+    versions = _versions(settings, sources, broker, with_weights(epochs))
+    if scorer is not None:
+        scorer.season_ms = scorer.season_ms or longest_season_ms(versions.values())
     return Audit(
         topic=_topic_of(sources.readings) if sources.readings else settings.topics.readings,
         readings=readings,
         forecasts=forecasts,
         epochs=epochs,
-        engine_for=Engines(_versions(settings, sources, broker, with_weights(epochs)).get),
+        engine_for=Engines(versions.get),
         committed=committed,
         starts=readings.starts if isinstance(readings, TopicLog) else {},
         forecast_starts=forecasts.starts if isinstance(forecasts, TopicLog) else {},
         repeats=settings.kafka.delivery == "at_least_once",
         part=part,
         found=Found(most),
-        watch=watch,
+        watch=None if scorer is None else scorer.watch,
     )
 
 

@@ -22,6 +22,7 @@ from daemon.epochs import Epoch, epoch_at
 from daemon.errors import BadRecord
 from daemon.handover import Handover, Stepping
 from daemon.records import DeadLetter, Message, Record
+from daemon.seasonal import Seasonal, Unit
 from models.ahead import Ahead
 from models.engine import Engine, Named, QuantileForecasts, Readings, Rebuilds
 from models.layout import ladder
@@ -118,6 +119,7 @@ class Pipeline:
         self.next_offset = restored.next_offset if restored else self.epoch.first_offset
         self._engine_for = engine_for
         self._stage = stage
+        self.seasonal: Seasonal | None = None  # is told of every step, where a replay scores the value of a season before
         cap = self.epoch.engine.max_streams_per_partition
         self.table = restored.table if restored else StateTable(engine_for(self.epoch).row_dtype, cap)
         self.born = restored.born if restored else self.epoch.first_offset
@@ -161,6 +163,8 @@ class Pipeline:
             self.table, self.born = StateTable(row_dtype, cap), epoch.first_offset
         elif len(self.table) > cap:
             self.table, self.born = self.table.shrunk(cap), epoch.first_offset
+            if self.seasonal is not None:
+                self.seasonal.forget()
         self._use(epoch)
 
     @property
@@ -212,6 +216,7 @@ class Pipeline:
                 if self._named:
                     starting = np.flatnonzero(readings.fresh)
                     rows[starting] = self._named.named(rows[starting], [batch.streams[i] for i in part[starting]])
+            unit = None if self.seasonal is None else Unit.of(rows)
             with self._stage("step"):
                 output = stepping.engine.step(rows, readings)
             with self._stage("scatter"):
@@ -221,6 +226,8 @@ class Pipeline:
                 outcome.rebuilt += int(output.rebuilt.sum())
                 engine = self.epoch.engine
                 outcome.score((engine.targets, ladder(engine.model.horizon)), Scores.of(output))
+                if self.seasonal is not None and unit is not None:
+                    self.seasonal.add(slots, readings, unit, output, engine)
             with self._stage("encode"):
                 emits = _emits(output, rows, self.epoch.engine.emit_every)
                 emitted += len(part) if emits is None else int(emits.sum())

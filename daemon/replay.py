@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -28,8 +28,9 @@ from daemon.records import Message, Record
 from daemon.replay_epochs import Every, OwnEpochs, RecordedEpochs, Retraining
 from daemon.report import write as write_report
 from daemon.scoring import Scorer
+from daemon.seasonal import Seasonal, SeasonalScores
 from daemon.selection import Selected
-from daemon.weights import read_file
+from daemon.weights import longest_season_ms, read_file
 from models import arithmetic, artifacts, kinds
 
 _value_of = itemgetter(Message._fields.index("value"))
@@ -52,6 +53,7 @@ class Summary:
     stepped: int = 0
     seconds: float = 0.0
     scores: dict[ScoreKey, Scores] = field(default_factory=dict)
+    seasonal: dict[ScoreKey, SeasonalScores] = field(default_factory=dict)  # on those of the same pairs where it is known
 
     def add(self, outcome: Outcome) -> None:
         """Count what became of one poll's records of one partition."""
@@ -72,7 +74,7 @@ class Summary:
                 *_counts("dropped", self.drops),
                 *_counts("dead letters", self.dead_letters),
                 *([f"before epochs  {self.earlier} records"] if self.earlier else []),
-                *(line for (targets, rungs), scores in self.scores.items() for line in _scores(targets, rungs, scores)),
+                *(line for key, scores in self.scores.items() for line in _scores(key, scores, self.seasonal.get(key))),
             ]
         )
 
@@ -109,8 +111,8 @@ def run(
         until: Each partition ends before its first record with this RFC 3339 timestamp or a later one.
         streams: Patterns such as `pump-*`: records without any such stream are left out; none is all.
         report: A page of HTML to write, of what was found.
-        season_s: Score the value of a season before too, in a report that of the weights where None; either takes longer
-            than the replay itself.
+        season_s: The season whose value is scored beside the last value; that of the weights where None. Where it is given, or
+            a report is, all leads of all forecasts are scored too, which takes longer than the replay itself.
         say: Takes the summary.
 
     Returns:
@@ -123,14 +125,15 @@ def run(
     scorer, said = None, list[str]()
     try:
         known = {artifacts.version_of(artifact): artifact for artifact in map(read_file, weights)}
-        if report is not None or season_s is not None:
-            scorer = Scorer(season_s or _season_s(known))
         selected = Selected(settings, data, as_recorded, selection.until_ms(until), streams)
         every = None if retrain_every_s is None else Every(retrain_every_s, retrain_from_ms)
         epochs_for, polls = _planned(selected, known, every, poll_records)
+        season_ms = longest_season_ms(known.values()) if season_s is None else int(season_s * 1000)
+        if report is not None or season_s is not None:
+            scorer = Scorer(season_ms)
         with nullcontext() if out is None else written(out) as file:
             watch = None if scorer is None else scorer.watch
-            replay = _Replay(epochs_for, Engines(known.get), selected.wanted, watch, file, with_source)
+            replay = _Replay(epochs_for, Engines(known.get), selected.wanted, watch, file, with_source, season_ms)
             failure = replay.through(polls)
     except (artifacts.ArtifactError, arithmetic.UnstableArithmetic) as error:
         raise OperatorError(str(error)) from None
@@ -161,12 +164,6 @@ def _planned(
     return own, polls if every is None else Retraining(settings, own, known, every).cut(polls)
 
 
-def _season_s(known: Mapping[str, bytes]) -> float | None:
-    """The longest season that weights name, seconds."""
-    periods_ms = [artifacts.manifest(data).period_ms for data in known.values()]
-    return max(periods_ms, default=0) / 1000 or None
-
-
 class _Replay:
     """Records through one pipeline a partition.
 
@@ -177,6 +174,7 @@ class _Replay:
         watch: Is told of every poll of a partition.
         file: Where forecasts go, a line each; None: nowhere.
         with_source: A line tells its forecast's place too.
+        season_ms: How far back the value of a season before is; None: it is not scored.
     """
 
     def __init__(
@@ -187,8 +185,10 @@ class _Replay:
         watch: Watch | None,
         file: IO[bytes] | None,
         with_source: bool,
+        season_ms: int | None,
     ) -> None:
         self.done = Summary()
+        self._season_ms = season_ms
         self._epochs_for, self._engine_for = epochs_for, engine_for
         self._wanted, self._watch, self._file, self._with_source = wanted, watch, file, with_source
         self._pipelines: dict[int, Pipeline] = {}
@@ -216,6 +216,8 @@ class _Replay:
         """One poll of a partition; what comes before its first epoch is passed over."""
         if partition not in self._pipelines:
             self._pipelines[partition] = Pipeline(partition, self._epochs_for(records[0]), self._engine_for)
+            if self._season_ms is not None:
+                self._pipelines[partition].seasonal = Seasonal(self._season_ms, self.done.seasonal)
         here = self._pipelines[partition]
         self._epochs_for.follow(here, records[0])
         earlier = bisect_left(records, here.epochs[0].first_offset, key=lambda record: record.offset)
@@ -243,15 +245,18 @@ def _counts(title: str, counts: Counter[str]) -> Iterator[str]:
     yield f"{title:<14} {counts.total()}{f' ({shown})' if shown else ''}"
 
 
-def _scores(targets: Sequence[str], rungs: Sequence[int], scores: Scores) -> Iterator[str]:
+def _scores(key: ScoreKey, scores: Scores, seasonal: SeasonalScores | None) -> Iterator[str]:
     """A line for each target and lead: mean errors in units of the stream's spread, and how often the interval held."""
+    targets, rungs = key
     if not scores.pairs.any():
         return  # nothing has come due, or the kind is not scored as it goes
-    yield f"{'target':<12} {'lead':>5} {'forecasts':>10} {'error':>8} {'naive':>8} {'to naive':>9} {'covered':>8}"
+    yield f"{'target':<12} {'lead':>5} {'forecasts':>10} {'error':>8} {'naive':>8} {'seasonal':>9} {'to naive':>9} {'covered':>8}"
     for target, name in enumerate(targets):
         for rung, lead in enumerate(rungs):
             pairs = int(scores.pairs[target, rung])
             if pairs:
                 error, naive, covered = (float(s[target, rung]) / pairs for s in (scores.model, scores.naive, scores.covered))
                 ratio = f"{error / naive - 1:+.1%}" if naive else "-"
-                yield f"{name:<12} {lead:>5} {pairs:>10} {error:>8.4f} {naive:>8.4f} {ratio:>9} {covered:>8.1%}"
+                known = seasonal is not None and seasonal.pairs[target, rung]
+                before = f"{seasonal.errors[target, rung] / known:.4f}" if seasonal is not None and known else "-"
+                yield f"{name:<12} {lead:>5} {pairs:>10} {error:>8.4f} {naive:>8.4f} {before:>9} {ratio:>9} {covered:>8.1%}"

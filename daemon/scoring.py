@@ -124,11 +124,11 @@ class Scorer:
     """Collects what a report shows. Memory grows with the number of series, not with the readings.
 
     Args:
-        season_s: The season of the seasonal naive forecast; None: there is none.
+        season_ms: The season of the seasonal naive forecast; None: there is none.
     """
 
-    def __init__(self, season_s: float | None = None) -> None:
-        self.season_ms = None if season_s is None else int(season_s * 1000)
+    def __init__(self, season_ms: int | None = None) -> None:
+        self.season_ms = season_ms
         self.series: dict[tuple[int, str, str], Series] = {}
         self.levels: tuple[float, ...] = ()
         self.starts: dict[tuple[int, int], Start] = {}  # by partition and first offset of the epoch

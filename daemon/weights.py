@@ -163,7 +163,17 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise OperatorError(f"The weights file {str(path)!r} cannot be read ({error.strerror}): check model.weights.") from None
+        what = f"The weights file {str(path)!r} cannot be read ({error.strerror})"
+        raise OperatorError(f"{what}: check model.weights or --weights.") from None
+
+
+def longest_season_ms(versions: Iterable[bytes]) -> int | None:
+    """The longest season that artifacts name; None where none does.
+
+    Raises:
+        ArtifactError: One cannot be used.
+    """
+    return max((artifacts.manifest(data).period_ms for data in versions), default=0) or None
 
 
 def publish(

@@ -84,22 +84,29 @@ def test_the_season_of_the_weights_is_the_reports(tmp_path: Path) -> None:
     network = seeded_network(SETTINGS.engine())
     network.period_ms = 600_000
     (tmp_path / "weights").write_bytes(artifacts.dump(network, artifacts.Manifest.of(SETTINGS.engine())))
-    data, shown = plant(tmp_path / "plant.csv"), []
+    data, shown, columns = plant(tmp_path / "plant.csv"), [], []
     for weights in ([tmp_path / "weights"], []):
-        replay.run(SETTINGS, data, weights, tmp_path / "out", report=tmp_path / "r.html")
+        said: list[str] = []
+        replay.run(SETTINGS, data, weights, tmp_path / "out", report=tmp_path / "r.html", say=said.append)
         shown.append("one season before" in (tmp_path / "r.html").read_text())
+        columns.append([line.split()[5] for line in said[0].splitlines()[4:]])  # of the engine's own scores
     assert shown == [True, False]
+    assert columns[0][0] == "seasonal"
+    assert all(float(number) > 0 for number in columns[0][1:])
+    assert columns[1] == ["seasonal", "-", "-", "-"]
 
 
-def test_audit_writes_a_report(tmp_path: Path) -> None:
-    """With the verdict, and both versions of a swap."""
+def test_audit_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the verdict, both versions of a swap, and the season that the versions name."""
     said: list[str] = []
+    monkeypatch.setattr(audit, "longest_season_ms", lambda _versions: 9 * examples.MINUTE_MS)
     code = audit.run(AUDITED, sources(tmp_path), report=tmp_path / "r.html", say=said.append)
     text = (tmp_path / "r.html").read_text()
     Tags(text)
     assert code == 0
     assert "80 forecasts of 6 streams are equal, byte for byte" in text
     assert text.count("<td>naive</td>") == 1
+    assert "one season before" in text
 
 
 def test_nothing_is_a_page_too() -> None:

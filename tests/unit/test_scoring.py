@@ -19,10 +19,10 @@ ENGINE = examples.settings(hidden=8, context=16, horizon=4)
 VALUES = [10 + 3 * math.sin(i / 2) + (i * 7 % 5) / 10 for i in range(60)]
 
 
-def scored(records: list[Record], cuts: int = 7, season_s: float | None = None) -> tuple[Scorer, list[dict[str, object]]]:
+def scored(records: list[Record], cuts: int = 7, season_ms: int | None = None) -> tuple[Scorer, list[dict[str, object]]]:
     """A scorer that saw these records, and the forecasts."""
     version, engines = examples.seeded_engines(ENGINE)
-    pipeline, scorer, sent = Pipeline(0, [examples.epoch(ENGINE, version=version)], engines), Scorer(season_s), []
+    pipeline, scorer, sent = Pipeline(0, [examples.epoch(ENGINE, version=version)], engines), Scorer(season_ms), []
     for first in range(0, len(records), cuts):
         part = records[first : first + cuts]
         outcome = pipeline.process(part)
@@ -38,7 +38,7 @@ def regular(values: list[float] = VALUES) -> list[Record]:
 @pytest.mark.parametrize("cuts", [1, 7, 60])
 def test_sums_are_those_of_the_definition(cuts: int) -> None:
     """For each lead of the ladder: medians, last values and values of a season before, of the same pairs."""
-    scorer, sent = scored(regular(), cuts, season_s=600)
+    scorer, sent = scored(regular(), cuts, season_ms=600_000)
     scores = scorer.series[0, "a", "value"].scores
     known = [i for i, one in enumerate(sent) if one["interval_ms"]]
     assert sorted(scores) == [1, 2, 4]
@@ -57,7 +57,7 @@ def test_sums_are_those_of_the_definition(cuts: int) -> None:
 
 def test_a_season_shorter_than_the_lead_goes_back_further() -> None:
     """Only what was known at the origin counts: with a season of two intervals, lead 4 goes back two of them."""
-    scorer, sent = scored(regular(), season_s=120)
+    scorer, sent = scored(regular(), season_ms=120_000)
     known = [i for i, one in enumerate(sent) if one["interval_ms"] and i + 4 < len(VALUES)]
     assert scorer.series[0, "a", "value"].scores[4].seasonal == pytest.approx(sum(abs(VALUES[i + 4] - VALUES[i]) for i in known))
 
@@ -115,7 +115,7 @@ def test_alarms_are_counted_by_stream() -> None:
 
 def test_memory_does_not_grow_with_the_readings() -> None:
     """What is kept of a series and of the timeline is bounded, also where a season needs the past."""
-    scorer, _ = scored(regular([VALUES[i % 60] for i in range(9000)]), cuts=500, season_s=3600)
+    scorer, _ = scored(regular([VALUES[i % 60] for i in range(9000)]), cuts=500, season_ms=3_600_000)
     series = scorer.series[0, "a", "value"]
     assert len(series.times_ms) <= 4200
     assert (len(series.pending) <= 5, len(series.drawn or ()) <= 160, len(scorer.anomalies.buckets) <= 361) == (True, True, True)
