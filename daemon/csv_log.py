@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from config.settings import InputSettings, Settings, parse_time_ms
+from daemon import logs
 from daemon.codec import FIRST_MS, FIRST_TIME_MS, LAST_TIME_MS, Decoder, format_time
 from daemon.errors import RecordingError
 from daemon.files import lines
 from daemon.records import Record
+
+log = logs.get("csv")
 
 _TIME_NAMES = ("date", "time", "timestamp", "ts", "datetime")
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
@@ -110,7 +113,8 @@ def _columns(path: Path, header: Sequence[str], settings: InputSettings) -> tupl
     names = [name.strip() for name in header]
     time = _find(names, settings.time, *_TIME_NAMES)
     if time is None:
-        raise RecordingError(path, 1, f"no column {settings.time!r} or {', '.join(_TIME_NAMES)}: name the time with input.time")
+        wanted = ", ".join(dict.fromkeys([repr(settings.time), *_TIME_NAMES]))
+        raise RecordingError(path, 1, f"no column {wanted}: name the time with input.time; {_shown(names)}")
     stream = _find(names, settings.stream)
     paths = settings.values or {"": settings.value}
     values = [_find(names, dotted, *([channel] if channel else [])) for channel, dotted in paths.items()]
@@ -119,7 +123,8 @@ def _columns(path: Path, header: Sequence[str], settings: InputSettings) -> tupl
         return time, [_Source(path.name.split(".")[0] if stream is None else stream, found)]
     if stream is not None or settings.values:
         absent = ", ".join(repr(dotted) for dotted, column in zip(paths.values(), values, strict=True) if column is None)
-        raise RecordingError(path, 1, f"no column {absent}: name the columns of the values with input.value or input.values")
+        hint = "name the columns of the values with input.value or input.values"
+        raise RecordingError(path, 1, f"no column {absent}: {hint}; {_shown(names)}")
     return time, _wide(path, names, {time, _find(names, settings.label) if settings.label else None})
 
 
@@ -130,11 +135,21 @@ def _wide(path: Path, names: Sequence[str], others: Collection[int | None]) -> l
         peeked.extend(cells for _, cells in islice(_rows(path), 1, _PEEK_ROWS + 1) if len(cells) == len(names))
     numeric = [i for i, name in enumerate(names) if i not in others and name and _is_numeric(cells[i] for cells in peeked)]
     streams = [names[i] for i in numeric]
+    text = [name for i, name in enumerate(names) if i not in others and name and name not in streams]
+    if streams and text:
+        what = "no stream column is named (input.stream), so each column of numbers is a stream; others are passed over"
+        log.warning(what, file=str(path), streams=len(streams), passed_over=", ".join(text))
     if not streams:
-        raise RecordingError(path, 1, "there is no stream column and no numeric one: name them with input.stream and input.value")
+        hint = "name them with input.stream and input.value"
+        raise RecordingError(path, 1, f"there is no stream column and no numeric one: {hint}; {_shown(names)}")
     if len(set(streams)) < len(streams):
         raise RecordingError(path, 1, "two numeric columns have the same name: rename one")
     return [_Source(name, (i,)) for name, i in zip(streams, numeric, strict=True)]
+
+
+def _shown(names: Sequence[str]) -> str:
+    """The columns that there are, for a message."""
+    return f"its columns are {', '.join(map(repr, filter(None, names))) or 'none'}"[:300]
 
 
 def _find(names: Sequence[str], *wanted: str) -> int | None:

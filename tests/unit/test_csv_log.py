@@ -49,6 +49,17 @@ def test_wide_file_has_a_stream_a_numeric_column(tmp_path: Path) -> None:
     assert readings(tmp_path, text) == [Reading("OT", 1_467_331_200_000, (1.0,)), Reading("HUFL", 1_467_331_200_000, (-2.0,))]
 
 
+def test_columns_that_are_passed_over_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A long file whose stream column has another name looks like a wide one: all its streams would be one, without a word."""
+    with caplog.at_level("WARNING"):
+        records(tmp_path, "time,pump,value\n1700000000,a,1\n1700000000,b,2\n")
+    (said,) = caplog.records
+    assert "no stream column is named (input.stream), so each column of numbers is a stream" in said.getMessage()
+    caplog.clear()
+    records(tmp_path, "time,a,b\n1700000000,1,2\n")
+    assert not caplog.records
+
+
 def test_records_have_rising_offsets_key_and_time(tmp_path: Path) -> None:
     """Every reading is a record of its own: partition 0, offsets without a gap, the id as key, its time as timestamp."""
     found = records(tmp_path, "ts,a,b\n1700000000,1,2\n1700000001,3,4\n")
@@ -150,9 +161,13 @@ def test_compressed_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "no column 'time' or date, time, timestamp, ts, datetime: name the time with input.time"),
+        ("", "no column 'time', date, time, timestamp, ts, datetime: name the time with input.time; its columns are none"),
         ("when,a\n", "name the time with input.time"),
-        ("time,stream,reading\n", "no column 'value': name the columns of the values with input.value or input.values"),
+        ("when,pump;7\n", "name the time with input.time; its columns are 'when', 'pump;7'"),
+        (
+            "time,stream,reading\n",
+            "no column 'value': name the columns of the values with input.value or input.values; its columns are",
+        ),
         ("time,note\n1,x\n", "no stream column and no numeric one"),
         ("time,a,a\n1,1,1\n", "two numeric columns have the same name"),
     ],
