@@ -147,13 +147,29 @@ def checkpoints_of(changelog: Iterable[Record], epoch_log: Iterable[Record]) -> 
 
 
 def row_document(checkpoint: Checkpoint, slot: int) -> dict[str, Any]:
-    """A stream's row as JSON types: the id, the partition, the model version, and each field as the layout names it."""
+    """A stream's row as JSON types: the id, the partition, the model version, and each field as the layout names it.
+
+    `values`, which is not in the layout, is the window in sensor units.
+    """
     row = checkpoint.rows[slot]
     fields = {name: _plain(row[name]) for name in checkpoint.rows.dtype.names or () if name not in ("version", "unused")}
     if row["last_time_ms"] == FORGOTTEN_MS:
         fields["last_time_ms"] = None
+    if "window" in fields and "anchor" in fields:
+        fields["values"] = _values(row)
     version = checkpoint.versions.get(int(row["version"]))
     return {"stream": checkpoint.ids[slot], "partition": checkpoint.partition, "model_version": version, **fields}
+
+
+def _values(row: np.void) -> list[list[float | None]]:
+    """The newest readings of each channel that a row remembers, oldest first; None where one was missing."""
+    known = min(int(row["count"]), row["window"].shape[1])
+    missing = np.unpackbits(row["missing"], axis=1, bitorder="little")[:, :known][:, ::-1]  # stored newest first
+    values = row["anchor"][:, None] + row["window"][:, row["window"].shape[1] - known :]  # (C, known)
+    return [
+        [None if gone else float(f"{value:.7g}") for value, gone in zip(*channel, strict=True)]  # float32 has no more digits
+        for channel in zip(values, missing, strict=True)
+    ]
 
 
 def _read(settings: Settings) -> list[Checkpoint]:

@@ -13,12 +13,14 @@ from daemon import state
 from daemon.blocks import MARK_KEY, BlockError, Mark, block_key, encode_block, encode_mark
 from daemon.epochs import Epoch
 from daemon.errors import StateError
+from daemon.pipeline import Pipeline
 from daemon.records import Record
 from daemon.state import Checkpoint, checkpoints_of, row_document
 from models.chain import Chain
 from models.engine import version_number
 from models.layout import row_dtype
 from models.table import BLOCK_ROWS, StateTable
+from tests import examples
 
 ENGINE = EngineSettings(model=NetworkSettings(hidden=8, context=16, horizon=2))
 EPOCH = Epoch(1, 40, "naive", ENGINE, 1, "f")
@@ -152,7 +154,19 @@ def test_row_document_is_json() -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert (document["stream"], document["partition"], document["model_version"], document["count"]) == ("pump-2", 1, "naive", 3)
     assert (document["level"], document["cell"]) == ([None], [[0.0, None, *[0.0] * 6]])
-    assert set(document) - {"stream", "partition", "model_version"} == set(DTYPE.names or ()) - {"version", "unused"}
+    assert set(document) - {"stream", "partition", "model_version", "values"} == set(DTYPE.names or ()) - {"version", "unused"}
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_values_are_the_readings_that_a_row_remembers(count: int) -> None:
+    """In sensor units and oldest first, the missing ones as such; those before the first are not there."""
+    engine = examples.settings(hidden=8, context=16, horizon=2)
+    version, engines = examples.seeded_engines(engine)
+    pipeline = Pipeline(0, [examples.epoch(engine, version=version)], engines)
+    values = [None if i % 4 == 3 else 20.5 + i for i in range(count)]
+    pipeline.process([examples.record(i, ("a", examples.T0_MS + i * examples.MINUTE_MS, one)) for i, one in enumerate(values)])
+    found = Checkpoint(0, Mark(1, count, 0, 0, 1), ["a"], pipeline.table.rows(0, 1), {})
+    assert row_document(found, 0)["values"] == [values[-16:]]
 
 
 def test_unknown_version_has_no_name() -> None:
