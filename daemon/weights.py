@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -168,12 +169,12 @@ def read_file(path: Path) -> bytes:
 
 
 def longest_season_ms(versions: Iterable[bytes]) -> int | None:
-    """The longest season that artifacts name; None where none does.
-
-    Raises:
-        ArtifactError: One cannot be used.
-    """
-    return max((artifacts.manifest(data).period_ms for data in versions), default=0) or None
+    """The longest season that artifacts name, of those that can be used; None where none does."""
+    longest = 0
+    for data in versions:
+        with suppress(artifacts.ArtifactError):  # it is raised again where that version is in force
+            longest = max(longest, artifacts.manifest(data).period_ms)
+    return longest or None
 
 
 def publish(

@@ -16,6 +16,7 @@ from config.settings import Settings
 from daemon import replay
 from daemon.report import page
 from daemon.scoring import Scorer, Start
+from daemon.weights import longest_season_ms
 from models import artifacts
 from models.arithmetic import seeded_network
 from tests import examples, rules
@@ -85,6 +86,9 @@ def test_the_season_of_the_weights_is_the_reports(tmp_path: Path) -> None:
     network.period_ms = 600_000
     (tmp_path / "weights").write_bytes(artifacts.dump(network, artifacts.Manifest.of(SETTINGS.engine())))
     data, shown, columns = plant(tmp_path / "plant.csv"), [], []
+    assert (
+        longest_season_ms([b"no weights", (tmp_path / "weights").read_bytes()]) == 600_000
+    )  # as a broken version of the topic is
     for weights in ([tmp_path / "weights"], []):
         said: list[str] = []
         replay.run(SETTINGS, data, weights, tmp_path / "out", report=tmp_path / "r.html", say=said.append)
