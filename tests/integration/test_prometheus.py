@@ -58,11 +58,12 @@ class Prometheus:
             {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}} for name, port in targets.items()
         ]
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+        prometheus = rules.tool("prometheus")  # skips or fails where there is none: before a file is open
         self._log = (directory / "log").open("w")
         self.port = 0
         self.fired: set[str] = set()
         command = [
-            rules.tool("prometheus"), f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data",
+            prometheus, f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data",
             "--web.listen-address=127.0.0.1:0",
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stderr=self._log, stdout=self._log)
