@@ -15,7 +15,7 @@ from models.adaptation import DIRECTIONS, ORIGINS, RESPONSES
 from models.engine import HEADER
 
 #: Raised whenever forecasts or rows may change by a byte for equal input and weights.
-ENGINE_VERSION = 5
+ENGINE_VERSION = 6
 
 #: Gaps whose median is the sampling interval.
 RECENT_GAPS = 9
