@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 
-from config.settings import Settings
+from config.settings import EngineSettings, Settings
 from daemon.epochs import Epoch
 from daemon.pipeline import Pipeline, Stage
 from daemon.records import Record
@@ -22,6 +23,7 @@ from models.layout import ENGINE_VERSION
 
 T0_MS = 1_700_000_000_000
 INTERVAL_MS = 3_600_000
+SEASON_MS = 24 * INTERVAL_MS
 PARTITIONS = 4
 
 
@@ -61,13 +63,20 @@ def records(streams: np.ndarray, turn: int, first_offset: int, partition: int = 
 def artifact(settings: Settings) -> bytes:
     """Weights of ordinary size, so that the real network runs."""
     engine = settings.engine()
-    return artifacts.dump(seeded_network(engine), artifacts.Manifest.of(engine))
+    return artifacts.dump(_network(engine), artifacts.Manifest.of(engine))
 
 
 def pipeline(settings: Settings, stage: Stage = lambda _name: nullcontext()) -> Pipeline:
     """An empty pipeline at offset 0 with these weights; `stage` is called around each stage."""
 
     def engine_for(epoch: Epoch) -> Engine:
-        return Forecaster(epoch.engine, seeded_network(epoch.engine), epoch.model_version)
+        return Forecaster(epoch.engine, _network(epoch.engine), epoch.model_version)
 
     return Pipeline(0, [Epoch(0, 0, "seeded", settings.engine(), ENGINE_VERSION, "none")], engine_for, stage=stage)
+
+
+def _network(engine: EngineSettings) -> Any:
+    """Seeded weights that know the readings' season, so that rows keep a profile of it."""
+    network = seeded_network(engine)
+    network.period_ms = SEASON_MS
+    return network
