@@ -281,7 +281,7 @@ def compile_loops(engine: EngineSettings) -> None:
     shape = (1, len(engine.targets), engine.model.horizon, len(engine.model.levels))
     of_row = {"interval_ms": np.zeros(1, np.int64), "anomaly_score": np.zeros(1), "warming": np.zeros(1, bool)}
     output = QuantileForecasts(**dict.fromkeys(QuantileForecasts._fields, np.zeros(shape)) | of_row)
-    codec.encode(output, ["a"], np.zeros(1, np.int64), engine.targets, engine.model.levels, "")
+    outputs.encode(output, ["a"], np.zeros(1, np.int64), engine, "")
 
 
 if __name__ == "__main__":

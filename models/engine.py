@@ -45,7 +45,7 @@ class Engine(Protocol):
     row_dtype: np.dtype[Any]  # structured, begins with HEADER
 
     def step(self, rows: np.ndarray, readings: Readings) -> Any:
-        """Advance each row by its reading, in place, and return the output that `daemon.codec.encode` turns into bytes."""
+        """Advance each row by its reading, in place, and return the output that `daemon.outputs.encode` turns into bytes."""
         ...
 
 
