@@ -45,6 +45,12 @@ def thread_cpu_s(pid: int) -> dict[int, float]:
     return used
 
 
+def cpu_s(pid: int) -> float:
+    """CPU time, user and system, of a process, threads that have ended among it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
 def _field(path: str, name: str) -> str:
     for line in Path(path).read_text().splitlines():
         key, _, value = line.partition(":")

@@ -321,27 +321,32 @@ def java_command(heap_mib: int) -> list[str]:
 
 def class_path(cache_dir: Path | None = None) -> list[Path]:
     """Kafka's jars, fetched from Maven Central where the cache does not hold them (45 MB, about 10 s)."""
+    return jars("class-path", COORDINATES, cache_dir)
+
+
+def jars(name: str, coordinates: Sequence[str], cache_dir: Path | None = None) -> list[Path]:
+    """The jars of these coordinates and what they need, fetched where the cache does not hold them; `name` is the list's."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     cache = cache_dir or root / "recurd" / f"kafka-{KAFKA_VERSION}"
     cache.mkdir(parents=True, exist_ok=True)
-    listing = cache / "class-path.txt"
+    listing = cache / f"{name}.txt"
     with _locked(cache / "lock"):
-        jars = [cache / line for line in listing.read_text().splitlines()] if listing.exists() else []
-        if not jars or not all(jar.exists() for jar in jars):
-            jars = _fetch(cache)
+        found = [cache / line for line in listing.read_text().splitlines()] if listing.exists() else []
+        if not found or not all(jar.exists() for jar in found):
+            found = _fetch(coordinates, cache)
             partial = listing.with_suffix(".partial")
-            partial.write_text("".join(f"{jar.relative_to(cache)}\n" for jar in jars))
+            partial.write_text("".join(f"{jar.relative_to(cache)}\n" for jar in found))
             partial.replace(listing)
-    return jars
+    return found
 
 
-def _fetch(cache: Path) -> list[Path]:
+def _fetch(coordinates: Sequence[str], cache: Path) -> list[Path]:
     try:
         from jgo.maven import MavenContext
     except ImportError:
         raise OperatorError('The broker is not installed. Run: pip install "recurd[broker]"') from None
     context = MavenContext(repo_cache=cache / "repository", timeout=60)
-    wanted = [context.create_dependency(each) for each in COORDINATES]
+    wanted = [context.create_dependency(each) for each in coordinates]
     for each in wanted:
         each.scope = "compile"
     try:
