@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 #: The vectors of the JDK: products and activations take a fifth of the time that loops take which the compiler is to vectorize.
 MODULES = ("--add-modules", "jdk.incubator.vector")
-HEAP = ("-Xms2g", "-Xmx2g", "-XX:+AlwaysPreTouch", "-XX:+PerfDisableSharedMem")
+#: A heap that is there from the start; no counters in a file, which made pauses wait for the disk.
+OPTIONS = ("-Xms2g", "-Xmx2g", "-XX:+AlwaysPreTouch", "-XX:+PerfDisableSharedMem")
 #: How long it may take to end.
 PATIENCE_S = 120.0
 
@@ -39,18 +40,16 @@ class Program:
     main: str
     class_path: str
 
-    def command(self, settings: Path, options: Sequence[str] = ()) -> list[str]:
-        """That runs it with a properties file."""
+    def command(self, settings: Path, *options: str) -> list[str]:
+        """That runs it with a properties file, and with options of the JVM."""
         log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        return ["java", *MODULES, *HEAP, *options, log, "-cp", self.class_path, self.main, str(settings)]
+        return ["java", *MODULES, *OPTIONS, *options, log, "-cp", self.class_path, self.main, str(settings)]
 
 
 def compiled(source: Path, jars: Sequence[Path], into: Path) -> Program:
     """The program of one source file."""
     class_path = os.pathsep.join(map(str, jars))
-    subprocess.run(
-        ["javac", *MODULES, "-nowarn", "-cp", class_path, "-d", str(into), str(source)], check=True, capture_output=True
-    )
+    run(["javac", *MODULES, "-nowarn", "-cp", class_path, "-d", str(into), str(source)])
     return Program(source.stem, os.pathsep.join((str(into), class_path)))
 
 
