@@ -35,9 +35,9 @@ from tests import harness
 SOURCE = Path(__file__).parent / "kafka_streams" / "Forecasts.java"
 COORDINATES = (f"org.apache.kafka:kafka-streams:{dev.KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 
-STREAMS, TURNS = 20_000, 180
+STREAMS, TURNS = 20_000, 200
 #: From the first forecast on: the JVM compiles what it runs, and the broker's too.
-WARM_S = 15.0
+WARM_S = 20.0
 #: What is measured: a whole number of the longest commit interval, and of recurd's checkpoints.
 SPAN_S = 20.0
 #: How far the application's network may be from recurd's.
@@ -135,7 +135,10 @@ class Pace(NamedTuple):
 
 
 def run(scale: float) -> list[Measure]:
-    """recurd before, between and after the variants of the application, on one backlog; a scale below 1 shortens all."""
+    """recurd before, between and after the variants of the application, on one backlog.
+
+    A scale below 1 shortens backlog, warming up and spans: to try it, since the JVM is cold then.
+    """
     absent = java.missing()
     if absent:
         print(f"streams: left out, since {' and '.join(absent)} of a JDK, 17 or later, is not on the PATH")
