@@ -38,16 +38,20 @@ def thread_cpu_s(pid: int) -> dict[int, float]:
     used = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
-            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            used[int(task.name)] = _used_s(task)
         except OSError:
             continue  # it has just ended
-        used[int(task.name)] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
     return used
 
 
 def cpu_s(pid: int) -> float:
     """CPU time, user and system, of a process, threads that have ended among it."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _used_s(Path(f"/proc/{pid}"))
+
+
+def _used_s(folder: Path) -> float:
+    """User and system time of the process or thread that a folder of /proc describes."""
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 

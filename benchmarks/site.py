@@ -68,8 +68,7 @@ class Site:
             for sample in family.samples:
                 labels = ",".join(sample.labels.values())
                 metrics[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-        broker = sum(machine.thread_cpu_s(self.broker.pids[0]).values())
-        return Look(time.monotonic(), metrics, machine.thread_cpu_s(self.pid), broker)
+        return Look(time.monotonic(), metrics, machine.thread_cpu_s(self.pid), machine.cpu_s(self.broker.pids[0]))
 
     def wait_for(self, true: Callable[[Look], bool], what: str) -> list[Look]:
         """Look at the daemon until something is true; every look, the last one first true."""

@@ -14,7 +14,7 @@ import numpy as np
 from config.settings import EngineSettings
 from models.compiled import compiled
 from models.engine import QuantileForecasts, Readings
-from models.kernels import SPREAD_PER_DEVIATION
+from models.kernels import LEAST_SHARE, LEAST_UNIT, SPREAD_PER_DEVIATION
 from models.layout import ladder
 
 #: Most memory for a partition's rings, bytes; streams beyond have no value of a season before.
@@ -33,7 +33,7 @@ class Unit(NamedTuple):
         """A copy out of rows (B,); None where the engine scores nothing as it goes."""
         if "naive_error" not in (rows.dtype.names or ()):
             return None
-        floor = np.maximum(np.abs(rows["level"]) * 1e-9, 1e-12)
+        floor = np.maximum(np.abs(rows["level"]) * LEAST_SHARE, LEAST_UNIT)
         return cls(rows["interval_ms"].copy(), np.maximum(rows["spread"] * SPREAD_PER_DEVIATION, floor))
 
 
@@ -86,14 +86,12 @@ class Seasonal:
         size = min(had if slots <= had else 2 * slots, most)
         if size <= had and readings <= had_readings:
             return
-        order = (
-            np.maximum(self._newest[:, None] - np.arange(had_readings)[::-1], 0) if had else np.zeros((0, had_readings), np.int64)
-        )
         kept = min(size, had)
+        order = np.maximum(self._newest[:kept, None] - np.arange(had_readings)[::-1], 0)
         newest, times_ms = np.full(size, -1, np.int64), np.zeros((size, readings), np.int64)
         values = np.zeros((size, readings, len(self._channels)))
         rows = np.arange(kept)[:, None]
-        from_, to = order[:kept] % had_readings, order[:kept] % readings
+        from_, to = order % had_readings, order % readings
         newest[:kept] = self._newest[:kept]
         times_ms[rows, to], values[rows, to] = self._times_ms[rows, from_], self._values[rows, from_]
         self._newest, self._times_ms, self._values = newest, times_ms, values

@@ -26,6 +26,8 @@ FEATURE_CLIP = 8.0
 WINDOW_CLIP = 12.0
 #: The spread is mean absolute deviation times this (the standard deviation of a normal distribution).
 SPREAD_PER_DEVIATION = 1.25
+#: The unit of scaled numbers is at least this share of the level's magnitude, and this: never zero.
+LEAST_SHARE, LEAST_UNIT = 1e-9, 1e-12
 #: The window's float32 differences are taken from a new anchor when a reading is this many spreads away from it.
 ANCHOR_REACH = 1024.0
 #: Weight of the newest error in the running errors of a rung; that of a short one remembers as many readings.
@@ -200,7 +202,7 @@ def _spread(rows: Columns, i: int, c: int) -> float:
 @part
 def _unit(level: float, deviation: float) -> float:
     """The unit of scaled numbers at a level and its mean absolute deviation: never zero."""
-    floor = max(abs(level) * 1e-9, 1e-12)
+    floor = max(abs(level) * LEAST_SHARE, LEAST_UNIT)
     return max(deviation * SPREAD_PER_DEVIATION, floor)
 
 
